@@ -1,0 +1,236 @@
+"""Every error of the package. The class says what to do next.
+
+LoomError
+├─ ConfigError              the declaration contradicts itself: fix the code
+│  └─ MissingExtra          an optional package is absent: install what the message names
+├─ ProviderError            the model service failed: see .retryable, .status, .retry_after
+│  ├─ ProviderUnavailableError   unreachable, overloaded or broken: try later
+│  ├─ RateLimitError             too many requests: wait .retry_after seconds
+│  ├─ AuthenticationError        the key is missing or refused: fix the key
+│  ├─ InvalidRequestError        the service refused the request: fix the request
+│  └─ MalformedReplyError        the service answered nonsense: report it
+├─ ContextError
+│  └─ ContextOverflowError  the conversation is larger than the model's window: compact
+├─ ToolError                a tool did not do its work; the model sees the text
+│  ├─ ToolNotFoundError     no tool of that name
+│  ├─ ToolArgumentsError    the arguments do not fit the schema: correct them
+│  ├─ ToolPermissionError   policy or a human said no
+│  ├─ ToolExecutionError    the tool raised
+│  └─ ToolTimeoutError      the tool took too long
+├─ StoreError               the record keeper failed: the former state is intact
+│  ├─ RecordNotFound        no such session, run or request
+│  ├─ StoreCorrupted        a file is damaged: restore the named file
+│  ├─ LeaseLost             another process took the session over: stop writing
+│  └─ SessionBusy           another process is working in the session: wait or fork
+├─ RequestClosed            the request was answered or has expired: read session.pending()
+├─ OutputInvalid            the reply does not fit output_type after the allowed attempts
+├─ RunStuck                 the same failing call three times in a row
+└─ BudgetExceeded           a limit of the declaration was reached: raise it or narrow the task
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .types import ErrorInfo
+
+
+class LoomError(Exception):
+    """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise."""
+
+    code: ClassVar[str] = "error"
+    retryable: bool = False
+
+    def info(self) -> ErrorInfo:
+        """This error as data, with its cause, for results, logs and stores."""
+        cause = self.__cause__ or self.__context__
+        return ErrorInfo(
+            code=self.code,
+            message=str(self),
+            retryable=self.retryable,
+            cause=f"{type(cause).__name__}: {cause}" if cause is not None else None,
+            status=getattr(self, "status", None),
+            retry_after=getattr(self, "retry_after", None),
+        )
+
+
+class ConfigError(LoomError):
+    """The declaration contradicts itself."""
+
+    code = "config"
+
+
+class MissingExtra(ConfigError, ImportError):
+    """An optional package is absent. The message names the install command."""
+
+    code = "missing_extra"
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional package: pip install 'loom-agent[{extra}]'")
+
+
+class ProviderError(LoomError):
+    """The model service failed.
+
+    ``status`` is the HTTP status when there was one, ``retry_after`` seconds the service asked us to wait,
+    ``provider_code`` and ``request_id`` are the service's own words for its support desk.
+    """
+
+    code = "provider"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        provider_code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        if retryable is not None:
+            self.retryable = retryable
+        self.retry_after = retry_after
+        self.provider_code = provider_code
+        self.request_id = request_id
+
+
+class ProviderUnavailableError(ProviderError):
+    """The service is unreachable, overloaded or broken."""
+
+    code = "provider_unavailable"
+    retryable = True
+
+
+class RateLimitError(ProviderError):
+    """The service wants fewer requests."""
+
+    code = "rate_limit"
+    retryable = True
+
+
+class AuthenticationError(ProviderError):
+    """The key is missing or was refused."""
+
+    code = "authentication"
+
+
+class InvalidRequestError(ProviderError):
+    """The service refused the request as it stands."""
+
+    code = "invalid_request"
+
+
+class MalformedReplyError(ProviderError):
+    """The service answered something that is not a reply."""
+
+    code = "malformed_reply"
+
+
+class ContextError(LoomError):
+    """Something is wrong with what the model would be shown."""
+
+    code = "context"
+
+
+class ContextOverflowError(ContextError):
+    """The conversation does not fit the model's window."""
+
+    code = "context_overflow"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ToolError(LoomError):
+    """A tool did not do its work. Raise it in a tool to choose the text the model reads."""
+
+    code = "tool"
+
+
+class ToolNotFoundError(ToolError):
+    """There is no tool of that name."""
+
+    code = "tool_not_found"
+
+
+class ToolArgumentsError(ToolError):
+    """The arguments do not fit the tool's schema."""
+
+    code = "tool_arguments"
+
+
+class ToolPermissionError(ToolError):
+    """Policy or a human said no."""
+
+    code = "tool_denied"
+
+
+class ToolExecutionError(ToolError):
+    """The tool raised."""
+
+    code = "tool_failed"
+
+
+class ToolTimeoutError(ToolError):
+    """The tool took longer than its timeout."""
+
+    code = "tool_timeout"
+
+
+class StoreError(LoomError):
+    """The record keeper failed; what was stored before is intact."""
+
+    code = "store"
+
+
+class RecordNotFound(StoreError, LookupError):
+    """There is no such session, run or request."""
+
+    code = "not_found"
+
+
+class StoreCorrupted(StoreError):
+    """A file is damaged. The message names it; it has not been touched."""
+
+    code = "store_corrupted"
+
+
+class LeaseLost(StoreError):
+    """Another process took the session over; this one must stop writing to it."""
+
+    code = "lease_lost"
+
+
+class SessionBusy(StoreError):
+    """Another process is working in this session."""
+
+    code = "session_busy"
+    retryable = True
+
+
+class RequestClosed(LoomError):
+    """The request was answered already, has expired or never existed."""
+
+    code = "request_closed"
+
+
+class OutputInvalid(LoomError):
+    """The reply does not fit ``output_type`` after the allowed attempts."""
+
+    code = "output_invalid"
+
+
+class RunStuck(LoomError):
+    """The same call failed three times in a row."""
+
+    code = "stuck"
+
+
+class BudgetExceeded(LoomError):
+    """A limit of the declaration was reached."""
+
+    code = "budget_exceeded"

@@ -1,0 +1,330 @@
+"""Everything that can happen inside a run: one frozen value per happening, one family.
+
+The same value feeds the log, streams, hooks, servers and the store. ``durable`` says whether it is kept
+(deltas are not). ``seq`` is its place in the session's log, from 1; an event that is not kept carries the
+seq of the kept event before it. No decisions are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct
+
+from .errors import StoreCorrupted
+from .requests import Answer, Request
+from .signals import RuntimeTask
+from .types import ChatMessage, ErrorInfo, Limits, RunState, StopReason, ToolResult, Usage, jsonable
+
+_ENVELOPE = frozenset({"run_id", "session_id", "seq", "at"})
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Base of the family. ``at`` is Unix seconds."""
+
+    durable: ClassVar[bool] = True
+    visibility: ClassVar[str] = "user"
+
+    run_id: str = ""
+    session_id: str = ""
+    seq: int = 0
+    at: float = 0.0
+
+    @property
+    def type(self) -> str:
+        """The word for what happened, for example ``tool.started``."""
+        tag: str = self.__struct_config__.tag  # type: ignore[assignment]
+        return tag
+
+    @property
+    def id(self) -> str:
+        """A name for this event, unique for kept events."""
+        return f"{self.session_id}:{self.seq}"
+
+    @property
+    def ts(self) -> datetime:
+        """When it happened, in UTC."""
+        return datetime.fromtimestamp(self.at, UTC)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The event's own fields, without the envelope."""
+        return _own_fields(self)
+
+
+def _own_fields(event: Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE}
+
+
+# --- run --------------------------------------------------------------------------------------------
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
+    """A run begins. With it alone, and the log before it, the run's first window can be rebuilt.
+
+    History is what the session's runs that finished between ``after`` (a seq) and this event said.
+    ``messages`` is a conversation handed in whole instead. ``restored`` is text a policy carried over.
+    """
+
+    task: RuntimeTask
+    messages: Sequence[ChatMessage] = ()
+    after: int = 0
+    restored: str = ""
+    inputs: dict[str, Any] = {}
+    limits: Limits = Limits()
+    depth: int = 0
+    parent_run_id: str | None = None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The event's own fields, with the prompt and the session beside them."""
+        return {"prompt": self.task.goal, "session_id": self.session_id, **_own_fields(self)}
+
+
+class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
+    """A run that was waiting or whose process died goes on. ``from_state`` is where it stood."""
+
+    from_state: RunState
+
+
+class CancelRequested(Event, frozen=True, kw_only=True, tag="run.cancelling"):
+    """Someone asked the run to stop."""
+
+    reason: str = ""
+
+
+class LimitReached(Event, frozen=True, kw_only=True, tag="limit.reached"):
+    """A limit of the budget was met. ``limit`` is the name of the field of ``Limits``."""
+
+    limit: str
+    allowed: float
+    spent: float
+
+
+class ErrorRaised(Event, frozen=True, kw_only=True, tag="error"):
+    """Something failed that ends the run."""
+
+    error: ErrorInfo
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
+    """The run has ended. ``output`` is the final text; the last words of the model, however it ended."""
+
+    state: RunState
+    output: str = ""
+    error: ErrorInfo | None = None
+    usage: Usage = Usage()
+    cost: float | None = None
+    iterations: int = 0
+    duration_ms: int = 0
+
+
+class SessionForked(Event, frozen=True, kw_only=True, tag="session.forked"):
+    """A session begins with what another had said up to a seq."""
+
+    source_session_id: str
+    source_seq: int
+    messages: Sequence[ChatMessage]
+
+
+# --- model --------------------------------------------------------------------------------------------
+
+
+class ModelRequested(Event, frozen=True, kw_only=True, tag="model.requested"):
+    """The model is about to be asked. Not kept: a request without a reply is simply asked again."""
+
+    durable = False
+    iteration: int
+    messages: int
+
+
+class TextDelta(Event, frozen=True, kw_only=True, tag="text.delta"):
+    """Some text, as it comes."""
+
+    durable = False
+    text: str
+
+
+class ThinkingDelta(Event, frozen=True, kw_only=True, tag="thinking.delta"):
+    """Some reasoning, as it comes."""
+
+    durable = False
+    text: str
+
+
+class ToolCallDelta(Event, frozen=True, kw_only=True, tag="tool_call.delta"):
+    """A piece of a tool call, as it comes. ``arguments`` is a fragment of JSON text."""
+
+    durable = False
+    index: int
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
+    """The model's whole reply. ``cost`` is None when the model's price is not known."""
+
+    iteration: int
+    message: ChatMessage
+    usage: Usage = Usage()
+    stop_reason: StopReason = StopReason.UNKNOWN
+    model: str = ""
+    cost: float | None = None
+    duration_ms: int = 0
+
+
+# --- tools --------------------------------------------------------------------------------------------
+
+Verdict = Literal["allow", "deny"]
+Outcome = Literal["ok", "error", "denied", "timeout", "cancelled", "unknown"]
+
+
+class ToolRequested(Event, frozen=True, kw_only=True, tag="tool.requested"):
+    """The model asked for a tool. ``arguments`` is the model's JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+    iteration: int
+
+
+class ToolDecided(Event, frozen=True, kw_only=True, tag="tool.decided"):
+    """A gate decided about a call, and why. ``arguments`` is what will run, when a gate edited it."""
+
+    call_id: str
+    name: str
+    verdict: Verdict
+    source: str
+    reason: str = ""
+    arguments: str | None = None
+    digest: str = ""
+
+
+class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
+    """A tool is about to run. For a tool that is not read-only this is durable before its first effect."""
+
+    call_id: str
+    name: str
+    idempotency_key: str
+    attempt: int = 1
+
+
+class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
+    """A running tool says how far it is."""
+
+    durable = False
+    call_id: str
+    text: str = ""
+    data: Any = None
+
+
+class ToolFinished(Event, frozen=True, kw_only=True, tag="tool.finished"):
+    """A call has its one result. Only the outcome ``ok`` is success."""
+
+    call_id: str
+    name: str
+    outcome: Outcome
+    result: ToolResult
+    error: ErrorInfo | None = None
+    duration_ms: int = 0
+
+    @property
+    def success(self) -> bool:
+        """True when the tool did its work."""
+        return self.outcome == "ok"
+
+
+class ChildStarted(Event, frozen=True, kw_only=True, tag="child.started"):
+    """A tool started a run of its own, in a session of its own."""
+
+    call_id: str
+    child_run_id: str
+    child_session_id: str
+    agent: str = ""
+
+
+class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
+    """A child run ended. What it spent counts toward its parent."""
+
+    call_id: str
+    child_run_id: str
+    state: RunState
+    usage: Usage = Usage()
+    cost: float | None = None
+    iterations: int = 0
+    tool_calls: int = 0
+
+
+# --- people, judges -----------------------------------------------------------------------------------
+
+
+class RequestOpened(Event, frozen=True, kw_only=True, tag="request.opened"):
+    """The run needs an answer from a human."""
+
+    request: Request
+
+
+class RequestAnswered(Event, frozen=True, kw_only=True, tag="request.answered"):
+    """A human answered. An answer counts once."""
+
+    answer: Answer
+
+
+class QualityJudged(Event, frozen=True, kw_only=True, tag="quality.judged"):
+    """A final reply was judged. A critique goes back to the model."""
+
+    passed: bool
+    attempt: int
+    critique: str = ""
+    judge: str = ""
+
+
+AnyEvent = (
+    RunStarted
+    | RunResumed
+    | CancelRequested
+    | LimitReached
+    | ErrorRaised
+    | RunFinished
+    | SessionForked
+    | ModelRequested
+    | TextDelta
+    | ThinkingDelta
+    | ToolCallDelta
+    | ModelReplied
+    | ToolRequested
+    | ToolDecided
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | ChildStarted
+    | ChildFinished
+    | RequestOpened
+    | RequestAnswered
+    | QualityJudged
+)
+
+_encoder = msgspec.json.Encoder(enc_hook=jsonable)
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def encode_event(event: Event) -> bytes:
+    """One event as one line of JSON, without a newline. Raises TypeError for data that is not plain."""
+    return _encoder.encode(event)
+
+
+def decode_event(raw: bytes | str, *, where: str = "the log") -> Event:
+    """Read one event back. Raises StoreCorrupted naming ``where`` for anything that is not one."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupted(f"{where} holds an event that cannot be read: {error}") from error
+
+
+def decode_events(raws: Iterable[bytes | str], *, where: str = "the log") -> list[Event]:
+    """Read many events back, in order."""
+    return [decode_event(raw, where=where) for raw in raws]

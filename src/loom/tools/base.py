@@ -1,0 +1,147 @@
+"""Port: what a model may call.
+
+A handler owes ``tool`` (its ``ToolSpec``) and ``invoke(args) -> ToolResult``. One that needs to know the run
+it serves also has ``invoke_in_context(args, context)``, which is then called instead. Handlers never decide
+whether they may run; the governed path in the kernel does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
+
+from ..errors import ToolPermissionError
+from ..events import Event, ToolProgress
+from ..requests import Answer, Request
+from ..types import ToolResult, ToolSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    DepsT = TypeVar("DepsT", default=Any)
+else:
+    from typing import TypeVar
+
+    DepsT = TypeVar("DepsT")
+
+__all__ = ["Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
+
+
+@dataclass(kw_only=True)
+class RunContext(Generic[DepsT]):
+    """What the application gives one run: inputs the model may see, and dependencies only tools see.
+
+    ``inputs`` is plain data shown to the model. ``deps`` is any object, handed to tools, never stored.
+    """
+
+    inputs: dict[str, Any] = field(default_factory=dict)
+    knowledge: Any = None
+    extensions: dict[str, Any] = field(default_factory=dict)
+    deps: DepsT = None  # type: ignore[assignment]
+
+    def to_payload(self) -> dict[str, Any]:
+        """Inputs and extensions as one plain dict."""
+        payload = {**self.inputs, **self.extensions}
+        if self.knowledge is not None:
+            payload["knowledge"] = self.knowledge
+        return payload
+
+
+class Parked(BaseException):
+    """Raised inside a tool to leave it until the requests are answered; the run then waits.
+
+    Derives from BaseException because it is no error and a tool must not swallow it. When an answer
+    is there the tool is entered again from its beginning, so only repeatable tools may park.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        super().__init__(f"waiting for {len(requests)} answer(s)")
+        self.requests = tuple(requests)
+
+
+@dataclass(kw_only=True)
+class ToolContext(RunContext[DepsT]):
+    """Where a call stands. A tool function gets it by annotating a parameter; the model never sees it.
+
+    ``idempotency_key`` is the same for every attempt at this call; pass it to the outside system.
+    ``answers`` are those already given to this call, by request id. ``deadline`` is on the loop's clock.
+    """
+
+    session_id: str
+    run_id: str
+    call_id: str
+    tool_name: str
+    idempotency_key: str
+    attempt: int = 1
+    depth: int = 0
+    answers: dict[str, Answer] = field(default_factory=dict)
+    engine: Any = None
+    _post: Callable[[Event], None] = lambda event: None
+    _asked: int = 0
+
+    def emit(self, text: str = "", data: Any = None) -> None:
+        """Tell whoever follows the run how far the tool is. Not kept, not shown to the model."""
+        self.post(ToolProgress(call_id=self.call_id, text=text, data=data))
+
+    def post(self, event: Event) -> None:
+        """Put an event of this call into the run's stream."""
+        self._post(event)
+
+    def ask(self, prompt: str, *, choices: Sequence[str] = ()) -> Any:
+        """Ask the human and return the answer's value. Leaves the tool when there is none yet.
+
+        The n-th question of a call is the same question each time the tool is entered. Raises
+        ToolPermissionError when the human declined to answer.
+        """
+        self._asked += 1
+        seed = f"{self.run_id}\0{self.call_id}\0{self._asked}".encode()
+        request_id = f"req_{hashlib.sha256(seed).hexdigest()[:20]}"
+        answer = self.answers.get(request_id)
+        if answer is None:
+            raise Parked(
+                [
+                    Request(
+                        id=request_id,
+                        kind="question",
+                        prompt=prompt,
+                        run_id=self.run_id,
+                        session_id=self.session_id,
+                        call_id=self.call_id,
+                        tool_name=self.tool_name,
+                        choices=tuple(choices),
+                    )
+                ]
+            )
+        if answer.verdict == "deny":
+            raise ToolPermissionError(f"the human declined to answer: {answer.reason or 'no reason given'}")
+        return answer.value if answer.verdict == "answer" else True
+
+
+class ToolHandler(ABC):
+    """A tool. Subclassing is optional: anything with ``tool`` and ``invoke`` will do."""
+
+    @property
+    @abstractmethod
+    def tool(self) -> ToolSpec:
+        """What the model and the gates are told. Must not change while an agent uses the handler."""
+
+    @abstractmethod
+    async def invoke(self, args: dict[str, Any]) -> ToolResult:
+        """Do the work. ``args`` fit the schema. Raise ToolError (or anything) to report a failure."""
+
+
+@runtime_checkable
+class ContextualToolHandler(Protocol):
+    """A handler that wants to know the run it serves."""
+
+    @property
+    def tool(self) -> ToolSpec:
+        """See ToolHandler."""
+        ...
+
+    async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
+        """Do the work, knowing where."""
+        ...

@@ -1,0 +1,80 @@
+"""The names a model may call, and who answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..errors import ConfigError
+from ..types import ToolResult, ToolSpec
+from .base import ToolHandler
+
+
+class ToolRegistry:
+    """Handlers by name, in the order they were registered.
+
+    The model is offered specs sorted by name, so that the order of registration never changes a request.
+    """
+
+    def __init__(self, handlers: Iterable[ToolHandler] = ()) -> None:
+        self._handlers: dict[str, ToolHandler] = {}
+        self._specs: tuple[ToolSpec, ...] | None = None
+        for handler in handlers:
+            self.register(handler)
+
+    def register(self, handler: ToolHandler) -> None:
+        """Add a handler. Raises ConfigError for something that is no handler or a name that is taken."""
+        spec = getattr(handler, "tool", None)
+        if not isinstance(spec, ToolSpec) or not (
+            hasattr(handler, "invoke") or hasattr(handler, "invoke_in_context")
+        ):
+            raise ConfigError(
+                f"{handler!r} is not a tool: it needs a `tool` property and an `invoke(args)` method; "
+                "decorate a function with @tool"
+            )
+        if spec.name in self._handlers:
+            raise ConfigError(f"two tools are named {spec.name!r}; give one of them another name")
+        self._handlers[spec.name] = handler
+        self._specs = None
+
+    def unregister(self, name: str) -> None:
+        """Remove a handler. Raises KeyError when there is none of that name."""
+        del self._handlers[name]
+        self._specs = None
+
+    def get(self, name: str) -> ToolHandler | None:
+        """The handler of that name, or None."""
+        return self._handlers.get(name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a handler of that name."""
+        return name in self._handlers
+
+    def list_handlers(self) -> list[str]:
+        """The names, in order of registration."""
+        return list(self._handlers)
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What the model is offered, sorted by name. The same tuple until the registry changes."""
+        if self._specs is None:
+            self._specs = tuple(sorted((h.tool for h in self._handlers.values()), key=lambda s: s.name))
+        return self._specs
+
+    async def dispatch(self, name: str, args: dict[str, Any]) -> ToolResult:
+        """Run a handler directly, ungoverned: for application code and tests, never for a model.
+
+        An unknown name and an exception become an error result.
+        """
+        handler = self._handlers.get(name)
+        if handler is None:
+            return ToolResult(f"Unknown tool: {name}", is_error=True)
+        try:
+            return await handler.invoke(args)
+        except Exception as error:
+            return ToolResult(f"Tool error ({name}): {error}", is_error=True)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __iter__(self) -> Iterator[ToolHandler]:
+        return iter(self._handlers.values())

@@ -1,0 +1,316 @@
+"""The nouns every floor shares: messages, tool calls and results, usage, run states.
+
+Only plain, frozen data lives here: no I/O, no behaviour beyond reading oneself. A value that crosses
+a process (the log, a wire, a store) is a ``msgspec.Struct``, so its codec comes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+
+class Role(StrEnum):
+    """Who a message is from."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class StopReason(StrEnum):
+    """Why the model stopped writing."""
+
+    STOP = "stop"
+    TOOL_USE = "tool_use"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    UNKNOWN = "unknown"
+
+
+class RunState(StrEnum):
+    """Where a run stands. Only ``COMPLETED`` is success; ``WAITING`` can be resumed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LIMIT_REACHED = "limit_reached"
+
+    @property
+    def terminal(self) -> bool:
+        """True when the run can never move again."""
+        return self not in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
+
+
+class Keyed:
+    """Mixin: a value whose fields can also be read as keys, ``result["output"]``, never written."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        if key.startswith("_") or not hasattr(self, key):
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the field ``key``, or ``default`` when there is none."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the fields, in order."""
+        return tuple(getattr(self, "__struct_fields__", ()))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+class ContentPart(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """One piece of a message that is more than text. The family is closed: text, media, thinking."""
+
+
+class TextPart(ContentPart, frozen=True, tag="text"):
+    """A run of text."""
+
+    text: str
+
+
+class _MediaPart(ContentPart, frozen=True):
+    source: str
+    media_type: str = ""
+
+
+class ImagePart(_MediaPart, frozen=True, tag="image"):
+    """An image. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+
+class AudioPart(_MediaPart, frozen=True, tag="audio"):
+    """A sound. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+
+class VideoPart(_MediaPart, frozen=True, tag="video"):
+    """A video. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+
+class FilePart(_MediaPart, frozen=True, tag="file"):
+    """A document such as a PDF. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+
+class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
+    """Reasoning a model showed. ``signature`` and ``data`` go back to its service untouched.
+
+    ``data`` holds what the service encrypted or redacted; ``text`` is then empty.
+    """
+
+    text: str = ""
+    signature: str | None = None
+    data: str | None = None
+
+
+Part = TextPart | ImagePart | AudioPart | VideoPart | FilePart | ThinkingPart
+
+
+class ToolCall(Struct, frozen=True, omit_defaults=True):
+    """What the model asked to run. ``arguments`` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    signature: str | None = None
+
+
+class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
+    """One thing said in a conversation.
+
+    The instance ``__dict__`` belongs to the wires: each keeps its encoding of this message there under
+    its own name, so that a message is encoded once however often it is sent. It is not part of the value.
+    """
+
+    role: Role
+    content: str | Sequence[Part] | None = None
+    tool_calls: Sequence[ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    is_error: bool = False
+
+    @property
+    def text_content(self) -> str | None:
+        """The text parts joined by one space; None when there is no text."""
+        if isinstance(self.content, str):
+            return self.content or None
+        if self.content is None:
+            return None
+        return " ".join(part.text for part in self.content if isinstance(part, TextPart)) or None
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Tokens a model service counted. ``input_tokens`` includes those read from or written to a cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output tokens."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+class ChatResponse(Struct, frozen=True, omit_defaults=True):
+    """One whole reply of a model."""
+
+    message: ChatMessage
+    usage: Usage = Usage()
+    stop_reason: StopReason = StopReason.UNKNOWN
+    model: str = ""
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+class ToolSpec(Struct, frozen=True, omit_defaults=True):
+    """What a tool is: what the model sees (first three fields) and the facts governance needs.
+
+    ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
+    ``timeout`` is in seconds; None means the runtime's default.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}  # msgspec copies empty literals
+    read_only: bool = False
+    destructive: bool = False
+    concurrency_safe: bool = False
+    needs_approval: bool | None = None
+    idempotent: bool = False
+    timeout: float | None = None
+    meta: dict[str, Any] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """True when a call asks a human first, unless a rule or mode says otherwise."""
+        return self.destructive if self.needs_approval is None else self.needs_approval
+
+    @property
+    def repeatable(self) -> bool:
+        """True when running the same call again does no harm."""
+        return self.read_only or self.idempotent
+
+
+class ToolResult(Struct, frozen=True, omit_defaults=True):
+    """What came back from a tool: text for the model, data and media beside it, or an error."""
+
+    text: str = ""
+    metadata: dict[str, Any] = {}
+    is_error: bool = False
+    content_parts: Sequence[Part] | None = None
+    data: Any = None
+
+    def to_text(self) -> str:
+        """The text the model reads."""
+        return self.text
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+class ErrorInfo(Struct, Keyed, frozen=True, omit_defaults=True):
+    """A failure as data: ``code`` names the kind, ``retryable`` says whether asking again may help."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    cause: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class Artifact(Struct, Keyed, frozen=True, omit_defaults=True):
+    """Something a run produced that outlives it. ``uri`` names where it is, ``metadata`` may hold it."""
+
+    id: str
+    run_id: str
+    kind: str
+    title: str = ""
+    uri: str = ""
+    created_at: float = 0.0
+    metadata: dict[str, Any] = {}
+
+
+class Limits(Struct, frozen=True, omit_defaults=True):
+    """What one run may spend, children included; None is no limit.
+
+    ``max_iterations`` counts model calls, ``max_seconds`` is wall time while running (waiting for a
+    human does not count), ``max_cost`` is in the currency of the model's price, ``max_depth`` is how
+    deep runs may start runs.
+    """
+
+    max_iterations: int | None = 100
+    max_tool_calls: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    max_seconds: float | None = None
+    max_depth: int | None = 5
+
+
+def unset_or(value: Any | UnsetType, default: Any) -> Any:
+    """``value``, or ``default`` when it was left unset (as opposed to None)."""
+    return default if value is UNSET else value
+
+
+def jsonable(value: Any) -> Any:
+    """Turn what msgspec cannot encode into plain data; pydantic models, paths and exceptions are known.
+
+    Raises TypeError naming the type for anything else.
+    """
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(mode="json")
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=jsonable)
+_canonical = msgspec.json.Encoder(enc_hook=jsonable, order="sorted")
+
+
+def to_json(value: Any) -> str:
+    """``value`` as compact JSON text."""
+    return _encoder.encode(value).decode()
+
+
+def canonical_json(value: Any) -> bytes:
+    """``value`` as JSON with sorted keys: equal values have equal bytes, so it can be digested."""
+    return _canonical.encode(value)
