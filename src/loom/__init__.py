@@ -1,2 +1,163 @@
-"""x"""
-__version__="0.9.0"
+"""The front door of Loom: the names an application needs, each handed on from its home on first use.
+
+Importing this package does nothing else: no file, thread, socket or heavy library is touched.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .config.abilities import Files, Web
+    from .config.model import Generation, Instructions, Model, Price
+    from .errors import LoomError
+    from .events import Event
+    from .hitl.base import Human
+    from .hitl.callback import CallbackHuman
+    from .hitl.terminal import TerminalHuman
+    from .policies.governance import GovernancePolicy
+    from .policies.profile import Runtime, RuntimeLimits
+    from .policies.restore import SessionRestorePolicy
+    from .requests import Answer, Request
+    from .runtime.result import RunResult
+    from .runtime.run import Run
+    from .runtime.session import Session, SessionConfig
+    from .safety.hooks import HookDecision, HookOutcome
+    from .safety.permissions import PermissionMode, PermissionRule
+    from .safety.veto import SafetyEvaluator, SafetyRule
+    from .signals import RuntimeSignal, RuntimeTask, SignalAdapter
+    from .store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
+    from .store.file import FileSessionStore
+    from .store.memory import InMemorySessionStore
+    from .store.sqlite import SqliteSessionStore
+    from .tools.base import RunContext, ToolContext, ToolHandler
+    from .tools.function import tool
+    from .tools.registry import ToolRegistry
+    from .types import ChatMessage, ErrorInfo, Role, RunState, ToolCall, ToolResult, ToolSpec, Usage
+
+_HOMES = {
+    "Agent": "agent",
+    "Answer": "requests",
+    "CallbackHuman": "hitl.callback",
+    "ChatMessage": "types",
+    "ErrorInfo": "types",
+    "Event": "events",
+    "FileSessionStore": "store.file",
+    "Files": "config.abilities",
+    "Generation": "config.model",
+    "GovernancePolicy": "policies.governance",
+    "HookDecision": "safety.hooks",
+    "HookOutcome": "safety.hooks",
+    "Human": "hitl.base",
+    "InMemorySessionStore": "store.memory",
+    "Instructions": "config.model",
+    "LoomError": "errors",
+    "Model": "config.model",
+    "PermissionMode": "safety.permissions",
+    "PermissionRule": "safety.permissions",
+    "Price": "config.model",
+    "Request": "requests",
+    "Role": "types",
+    "Run": "runtime.run",
+    "RunContext": "tools.base",
+    "RunRecord": "store.base",
+    "RunResult": "runtime.result",
+    "RunState": "types",
+    "Runtime": "policies.profile",
+    "RuntimeLimits": "policies.profile",
+    "RuntimeSignal": "signals",
+    "RuntimeTask": "signals",
+    "SafetyEvaluator": "safety.veto",
+    "SafetyRule": "safety.veto",
+    "Session": "runtime.session",
+    "SessionConfig": "runtime.session",
+    "SessionRecord": "store.base",
+    "SessionRestorePolicy": "policies.restore",
+    "SessionStore": "store.base",
+    "SignalAdapter": "signals",
+    "SqliteSessionStore": "store.sqlite",
+    "TerminalHuman": "hitl.terminal",
+    "ToolCall": "types",
+    "ToolContext": "tools.base",
+    "ToolHandler": "tools.base",
+    "ToolRegistry": "tools.registry",
+    "ToolResult": "types",
+    "ToolSpec": "types",
+    "TranscriptRecord": "store.base",
+    "Usage": "types",
+    "Web": "config.abilities",
+    "tool": "tools.function",
+}
+
+__all__ = [
+    "Agent",
+    "Answer",
+    "CallbackHuman",
+    "ChatMessage",
+    "ErrorInfo",
+    "Event",
+    "FileSessionStore",
+    "Files",
+    "Generation",
+    "GovernancePolicy",
+    "HookDecision",
+    "HookOutcome",
+    "Human",
+    "InMemorySessionStore",
+    "Instructions",
+    "LoomError",
+    "Model",
+    "PermissionMode",
+    "PermissionRule",
+    "Price",
+    "Request",
+    "Role",
+    "Run",
+    "RunContext",
+    "RunRecord",
+    "RunResult",
+    "RunState",
+    "Runtime",
+    "RuntimeLimits",
+    "RuntimeSignal",
+    "RuntimeTask",
+    "SafetyEvaluator",
+    "SafetyRule",
+    "Session",
+    "SessionConfig",
+    "SessionRecord",
+    "SessionRestorePolicy",
+    "SessionStore",
+    "SignalAdapter",
+    "SqliteSessionStore",
+    "TerminalHuman",
+    "ToolCall",
+    "ToolContext",
+    "ToolHandler",
+    "ToolRegistry",
+    "ToolResult",
+    "ToolSpec",
+    "TranscriptRecord",
+    "Usage",
+    "Web",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("loom-agent")
+    elif name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

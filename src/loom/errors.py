@@ -24,6 +24,7 @@ LoomError
 │  └─ SessionBusy           another process is working in the session: wait or fork
 ├─ RequestClosed            the request was answered or has expired: read session.pending()
 ├─ OutputInvalid            the reply does not fit output_type after the allowed attempts
+├─ HookFailed               a hook of the application raised: fix the hook
 ├─ RunStuck                 the same failing call three times in a row
 └─ BudgetExceeded           a limit of the declaration was reached: raise it or narrow the task
 """
@@ -224,6 +225,12 @@ class OutputInvalid(LoomError):
     code = "output_invalid"
 
 
+class HookFailed(LoomError):
+    """A hook of the application raised, where the run could not go on without it."""
+
+    code = "hook_error"
+
+
 class RunStuck(LoomError):
     """The same call failed three times in a row."""
 
@@ -234,3 +241,18 @@ class BudgetExceeded(LoomError):
     """A limit of the declaration was reached."""
 
     code = "budget_exceeded"
+
+
+def to_exception(info: ErrorInfo) -> LoomError:
+    """The error that this data was made of, for callers who want to raise it."""
+    kind = _by_code(LoomError).get(info.code, LoomError)
+    if issubclass(kind, ProviderError):
+        return kind(info.message, status=info.status, retryable=info.retryable, retry_after=info.retry_after)
+    return LoomError(info.message) if kind is MissingExtra else kind(info.message)
+
+
+def _by_code(kind: type[LoomError]) -> dict[str, type[LoomError]]:
+    known = {kind.code: kind}
+    for child in kind.__subclasses__():
+        known |= _by_code(child)
+    return known

@@ -65,13 +65,14 @@ def _own_fields(event: Event) -> dict[str, Any]:
 class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
     """A run begins. With it alone, and the log before it, the run's first window can be rebuilt.
 
-    History is what the session's runs that finished between ``after`` (a seq) and this event said.
-    ``messages`` is a conversation handed in whole instead. ``restored`` is text a policy carried over.
+    History is what the session's runs that finished before this event said, as far as ``restore`` (the
+    fields of a ``SessionRestorePolicy``; None is all of it) lets it in. ``messages`` is a conversation
+    handed in whole instead. ``restored`` is text the policy carried over.
     """
 
     task: RuntimeTask
     messages: Sequence[ChatMessage] = ()
-    after: int = 0
+    restore: dict[str, Any] | None = None
     restored: str = ""
     inputs: dict[str, Any] = {}
     limits: Limits = Limits()

@@ -124,7 +124,7 @@ class LLMProvider(ABC):
 
     async def aclose(self) -> None:
         """Let go of connections. Safe to call twice."""
-        return None
+        return
 
 
 class _CallParts:
@@ -162,7 +162,11 @@ class ReplyBuilder:
             part[2].append(signature)
 
     def call(
-        self, index: int, id: str | None = None, name: str | None = None, arguments: str | None = None  # noqa: A002
+        self,
+        index: int,
+        id: str | None = None,  # noqa: A002 - the wire's word
+        name: str | None = None,
+        arguments: str | None = None,
     ) -> None:
         """Add a piece of the tool call at ``index``."""
         call = self._calls.get(index)

@@ -29,12 +29,9 @@ from msgspec import Struct
 from ..events import Event
 from ..requests import Request
 from ..signals import RuntimeSignal
-from .log import Lease, MemoryLog
+from .log import SIGNAL_WINDOW, Lease, MemoryLog
 
-__all__ = ["Lease", "RunRecord", "SessionRecord", "SessionStore", "TranscriptRecord"]
-
-SIGNAL_WINDOW = 24 * 3600.0
-"""How long a dedupe key is remembered, in seconds: a day, the longest redelivery window of the usual gateways."""
+__all__ = ["SIGNAL_WINDOW", "Lease", "RunRecord", "SessionRecord", "SessionStore", "TranscriptRecord"]
 
 
 def _now() -> datetime:
@@ -130,10 +127,9 @@ class SessionStore(ABC):
     @property
     def log(self) -> MemoryLog:
         """The inherited log, in this process's memory."""
-        log: MemoryLog | None = self.__dict__.get("_memory_log")
-        if log is None:
-            log = self.__dict__["_memory_log"] = MemoryLog()
-        return log
+        attributes: dict[str, MemoryLog] = vars(self)
+        # setdefault, not assignment: two threads may come here at once and must get the same log.
+        return attributes.get("_memory_log") or attributes.setdefault("_memory_log", MemoryLog())
 
     async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
         """Take the session for ``ttl`` seconds. Raises SessionBusy while another owner's lease lives.
@@ -198,4 +194,4 @@ class SessionStore(ABC):
 
     async def aclose(self) -> None:
         """Let go of files and connections. Safe to call twice."""
-        return None
+        return

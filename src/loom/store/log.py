@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import count
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -15,6 +18,11 @@ from ..errors import LeaseLost, SessionBusy, StoreError
 from ..events import Event, RequestAnswered, RequestOpened, RunFinished, RunStarted
 from ..requests import Request
 from ..signals import RuntimeSignal
+
+SIGNAL_WINDOW = 24 * 3600.0
+"""How long a dedupe key counts, in seconds: a day, the longest redelivery window of the usual gateways."""
+
+_seq_of = attrgetter("seq")
 
 
 class Lease(Struct, frozen=True):
@@ -26,17 +34,53 @@ class Lease(Struct, frozen=True):
     expires_at: float
 
 
+class DedupeKeys:
+    """The dedupe keys of one session and when each was last offered, oldest first.
+
+    Keys older than every window asked for so far (a day at least) are forgotten, so the cost of one offer
+    does not grow with the number of signals.
+    """
+
+    __slots__ = ("_kept", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: dict[str, float] = {}
+        self._kept = SIGNAL_WINDOW
+
+    def fresh(self, key: str, now: float, window: float) -> bool:
+        """True when ``key`` was not offered less than ``window`` seconds before ``now``."""
+        at = self._seen.get(key)
+        return at is None or now - at >= window
+
+    def add(self, key: str, now: float, window: float) -> None:
+        """Remember that ``key`` was offered at ``now`` by someone who will ask with ``window`` again."""
+        self._kept = max(self._kept, window)
+        self._seen.pop(key, None)
+        self._seen[key] = now
+        while (oldest := next(iter(self._seen))) != key and self._seen[oldest] <= now - self._kept:
+            del self._seen[oldest]
+
+    def items(self) -> list[tuple[str, float]]:
+        """Keys and when they were last offered, oldest first."""
+        return list(self._seen.items())
+
+    @property
+    def kept(self) -> float:
+        """For how many seconds keys are kept."""
+        return self._kept
+
+
 class _Session:
-    __slots__ = ("events", "inbox", "lease", "requests", "runs", "seen", "token")
+    __slots__ = ("events", "inbox", "lease", "requests", "runs", "seen", "unfinished")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.runs: dict[str, list[Event]] = {}
-        self.requests: dict[str, Request] = {}
+        self.unfinished: dict[str, None] = {}
+        self.requests: dict[str, tuple[str, Request]] = {}
         self.inbox: dict[str, RuntimeSignal] = {}
-        self.seen: dict[str, float] = {}
+        self.seen = DedupeKeys()
         self.lease: Lease | None = None
-        self.token = 0
 
 
 class MemoryLog:
@@ -46,18 +90,18 @@ class MemoryLog:
         self._clock = clock
         self._lock = threading.RLock()
         self._sessions: dict[str, _Session] = {}
-        self._finished: set[str] = set()
         self._home: dict[str, str] = {}
+        # One count for all sessions: a session that was deleted and begun again never repeats a token.
+        self._tokens = count(1)
 
     def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
         """See SessionStore.acquire."""
         with self._lock:
-            session = self._sessions.setdefault(session_id, _Session())
+            session = self._session(session_id)
             held, now = session.lease, self._clock()
             if held is not None and held.owner != owner and held.expires_at > now:
                 raise SessionBusy(f"session {session_id!r} is in use by {held.owner}")
-            session.token += 1
-            session.lease = Lease(session_id, owner, session.token, now + ttl)
+            session.lease = Lease(session_id, owner, next(self._tokens), now + ttl)
             return session.lease
 
     def renew(self, lease: Lease, *, ttl: float) -> Lease:
@@ -80,12 +124,10 @@ class MemoryLog:
             session = self._held(lease)
             if session.lease is None or session.lease.expires_at <= self._clock():
                 raise LeaseLost(f"the lease on session {lease.session_id!r} has expired")
-            head = len(session.events)
-            for offset, event in enumerate(events, start=1):
-                if event.seq != head + offset:
-                    raise StoreError(f"event {event.seq} does not follow {head + offset - 1}")
+            check_seqs(events, len(session.events))
             for event in events:
-                self._index(session, event)
+                if event.run_id:
+                    self._index(session, lease.session_id, event)
             session.events.extend(events)
             for signal_id in taken:
                 session.inbox.pop(signal_id, None)
@@ -98,23 +140,20 @@ class MemoryLog:
             session = self._sessions.get(session_id)
             if session is None:
                 return []
-            if run_id is None:
-                found = session.events[after:]
-            else:
-                found = [event for event in session.runs.get(run_id, ()) if event.seq > after]
-            return found if limit is None else found[:limit]
+            events = session.events if run_id is None else session.runs.get(run_id, [])
+            start = max(after, 0) if run_id is None else bisect_right(events, after, key=_seq_of)
+            return events[start:] if limit is None else events[start : start + limit]
 
     def head(self, session_id: str) -> int:
         """See SessionStore.head."""
-        with self._lock:
-            session = self._sessions.get(session_id)
-            return len(session.events) if session else 0
+        session = self._sessions.get(session_id)
+        return len(session.events) if session else 0
 
     def unfinished_runs(self, session_id: str) -> list[str]:
         """See SessionStore.unfinished_runs."""
         with self._lock:
             session = self._sessions.get(session_id)
-            return [run for run in session.runs if run not in self._finished] if session else []
+            return list(session.unfinished) if session else []
 
     def find_run(self, run_id: str) -> str | None:
         """See SessionStore.find_run."""
@@ -124,18 +163,17 @@ class MemoryLog:
         """See SessionStore.open_requests."""
         with self._lock:
             session = self._sessions.get(session_id)
-            return list(session.requests.values()) if session else []
+            return [request for _, request in session.requests.values()] if session else []
 
     def offer(self, session_id: str, signal: RuntimeSignal, *, window: float) -> bool:
         """See SessionStore.offer."""
         with self._lock:
-            session = self._sessions.setdefault(session_id, _Session())
+            session = self._session(session_id)
             if signal.dedupe_key is not None:
                 now = self._clock()
-                session.seen = {key: at for key, at in session.seen.items() if at > now - window}
-                if signal.dedupe_key in session.seen:
+                if not session.seen.fresh(signal.dedupe_key, now, window):
                     return False
-                session.seen[signal.dedupe_key] = now
+                session.seen.add(signal.dedupe_key, now, window)
             session.inbox[signal.id] = signal
             return True
 
@@ -155,8 +193,14 @@ class MemoryLog:
         with self._lock:
             session = self._sessions.pop(session_id, None)
             for run_id in session.runs if session else ():
-                self._home.pop(run_id, None)
-                self._finished.discard(run_id)
+                if self._home.get(run_id) == session_id:
+                    del self._home[run_id]
+
+    def _session(self, session_id: str) -> _Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._sessions[session_id] = _Session()
+        return session
 
     def _held(self, lease: Lease) -> _Session:
         session = self._sessions.get(lease.session_id)
@@ -164,16 +208,27 @@ class MemoryLog:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
         return session
 
-    def _index(self, session: _Session, event: Event) -> None:
-        if event.run_id:
-            session.runs.setdefault(event.run_id, []).append(event)
-        if isinstance(event, RunStarted):
-            self._home[event.run_id] = event.session_id
+    def _index(self, session: _Session, session_id: str, event: Event) -> None:
+        run_id, kind = event.run_id, type(event)
+        run = session.runs.get(run_id)
+        if run is None:
+            run = session.runs[run_id] = []
+        run.append(event)
+        if kind is RunStarted:
+            self._home[run_id] = session_id
+            session.unfinished[run_id] = None
         elif isinstance(event, RequestOpened):
-            session.requests[event.request.id] = event.request
+            session.requests[event.request.id] = (run_id, event.request)
         elif isinstance(event, RequestAnswered):
             session.requests.pop(event.answer.request_id, None)
-        elif isinstance(event, RunFinished):
-            self._finished.add(event.run_id)
-            for request in [r for r in session.requests.values() if r.run_id == event.run_id]:
-                del session.requests[request.id]
+        elif kind is RunFinished:
+            session.unfinished.pop(run_id, None)
+            for request_id in [key for key, (opener, _) in session.requests.items() if opener == run_id]:
+                del session.requests[request_id]
+
+
+def check_seqs(events: Sequence[Event], head: int) -> None:
+    """Raise StoreError unless the events carry the seqs that follow ``head``."""
+    for seq, event in enumerate(events, start=head + 1):
+        if event.seq != seq:
+            raise StoreError(f"event {event.seq} does not follow {seq - 1}: nothing was saved")

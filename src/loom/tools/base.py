@@ -67,7 +67,8 @@ class ToolContext(RunContext[DepsT]):
     """Where a call stands. A tool function gets it by annotating a parameter; the model never sees it.
 
     ``idempotency_key`` is the same for every attempt at this call; pass it to the outside system.
-    ``answers`` are those already given to this call, by request id. ``deadline`` is on the loop's clock.
+    ``answers`` are those already given to this call, by request id. ``scope`` is what a run started by this
+    call draws on (budget, human, depth); hand it on, do not look inside.
     """
 
     session_id: str
@@ -78,7 +79,7 @@ class ToolContext(RunContext[DepsT]):
     attempt: int = 1
     depth: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
-    engine: Any = None
+    scope: Any = None
     _post: Callable[[Event], None] = lambda event: None
     _asked: int = 0
 

@@ -1,0 +1,51 @@
+# Verbs. Each prepares the virtual environment it needs, so any of them works in a fresh clone.
+# PYTHON=... chooses the interpreter, ARGS=... is passed on (make test ARGS="-k resume").
+
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+ARGS ?=
+
+# An interpreter that was asked for and is not the one in the environment makes the environment stale.
+ifneq ($(strip $(PYTHON)),)
+export PYTHON
+ifneq ($(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null),$(shell cat $(READY) 2>/dev/null))
+$(READY): FORCE
+endif
+endif
+
+.PHONY: help demo test check bench chaos docs format clean FORCE
+
+help: ## show these verbs
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## an agent reads this repository and says what it is: no key, no network
+	@$(BIN)/python -m loom.cli run "Summarize this repository" --model offline --root . $(ARGS)
+
+test: $(READY) ## the test suite
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+check: $(READY) ## format, lint, import contracts, types, doors
+	@scripts/check $(BIN)
+
+bench: $(READY) ## the benchmarks, with hand-written loops as floors
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY) ## long crash tests: a kill at every durable boundary
+	@$(BIN)/python -m pytest -q -m chaos --timeout 900 $(ARGS)
+
+docs: $(READY) ## the documentation: its code runs, its commands exist, its links resolve
+	@$(BIN)/python -m pytest -q tests/test_docs.py $(ARGS)
+
+format: $(READY) ## rewrite the sources as `make check` wants them
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+clean: ## remove everything the other verbs made, the virtual environment included
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap $(VENV)
+
+FORCE:

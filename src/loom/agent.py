@@ -1,0 +1,315 @@
+"""``loom.Agent``: a declaration plus its verbs. It holds no conversation and contains no loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakValueDictionary
+
+from .config.model import Generation, Instructions, Model
+from .errors import ConfigError
+from .hitl.base import Human
+from .hitl.callback import CallbackHuman
+from .kernel.engine import Engine
+from .kernel.hooks import Handler, Hooks
+from .llm.base import LLMProvider
+from .policies.governance import GovernancePolicy
+from .policies.profile import Runtime
+from .runtime.child import AgentTool
+from .runtime.result import OutputT, RunResult
+from .runtime.session import DepsT, Grounds, Session, SessionConfig
+from .safety.veto import SafetyRule
+from .signals import RuntimeTask
+from .store.base import SessionStore
+from .tools.base import RunContext
+from .types import RunState
+
+if TYPE_CHECKING:
+    from .events import Event
+
+ValueT = TypeVar("ValueT")
+_DEFAULT_RUNTIME = Runtime()
+
+
+class Agent(Generic[OutputT, DepsT]):
+    """An agent, declared: a model, instructions, tools, and how they may be used.
+
+    ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
+    else the embedded offline model) or a provider object. ``tools`` are functions with ``@tool`` and
+    handlers; ``capabilities`` are grants such as ``Files(...)``. ``output_type`` (pydantic model, dataclass,
+    TypedDict) makes ``result.output`` a validated value of it. ``deps`` is any object that tools get in
+    their context. ``human`` answers requests while the process lives: an object with ``ask`` or a function;
+    without one a run that needs an answer waits. ``session_store`` keeps sessions; without one they live in
+    memory. ``governance`` and ``safety_rules`` replace and add to those of ``runtime``.
+
+    Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
+    the first run starts. An agent may serve any number of sessions at once.
+    """
+
+    __slots__ = (
+        "__weakref__", "_capabilities", "_engine", "_generation", "_hooks", "_lasting", "_scratch", "_sessions",
+        "_waiting", "deps", "human", "instructions", "model", "output_type", "runtime", "session_store", "tools",
+    )  # fmt: skip
+
+    @overload
+    def __init__(
+        self: Agent[str, Any],
+        *,
+        model: Model | LLMProvider | str = ...,
+        instructions: str | Instructions = ...,
+        tools: Sequence[Any] = ...,
+        capabilities: Sequence[Any] = ...,
+        runtime: Runtime | None = ...,
+        generation: Generation | None = ...,
+        session_store: SessionStore | None = ...,
+        output_type: None = ...,
+        deps: Any = ...,
+        human: Human | Callable[..., Any] | None = ...,
+        governance: GovernancePolicy | None = ...,
+        safety_rules: Sequence[SafetyRule] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[ValueT, Any],
+        *,
+        model: Model | LLMProvider | str = ...,
+        instructions: str | Instructions = ...,
+        tools: Sequence[Any] = ...,
+        capabilities: Sequence[Any] = ...,
+        runtime: Runtime | None = ...,
+        generation: Generation | None = ...,
+        session_store: SessionStore | None = ...,
+        output_type: type[ValueT],
+        deps: Any = ...,
+        human: Human | Callable[..., Any] | None = ...,
+        governance: GovernancePolicy | None = ...,
+        safety_rules: Sequence[SafetyRule] = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        *,
+        model: Model | LLMProvider | str = "auto",
+        instructions: str | Instructions = "",
+        tools: Sequence[Any] = (),
+        capabilities: Sequence[Any] = (),
+        runtime: Runtime | None = None,
+        generation: Generation | None = None,
+        session_store: SessionStore | None = None,
+        output_type: Any = None,
+        deps: Any = None,
+        human: Human | Callable[..., Any] | None = None,
+        governance: GovernancePolicy | None = None,
+        safety_rules: Sequence[SafetyRule] = (),
+    ) -> None:
+        self.model = model
+        self.instructions = instructions
+        self.tools = tuple(tools)
+        self.runtime = _governed(runtime or _DEFAULT_RUNTIME, governance, safety_rules)
+        self.session_store = session_store
+        self.output_type = output_type
+        self.deps = deps
+        self.human = human if human is None or isinstance(human, Human) else CallbackHuman(human)
+        self._capabilities = tuple(capabilities)
+        self._generation = generation
+        self._hooks: Hooks | None = None
+        self._engine: Engine | None = None
+        self._scratch: SessionStore | None = None
+        self._lasting: Grounds | None = None
+        self._sessions: WeakValueDictionary[str, Session[OutputT, DepsT]] | None = None
+        self._waiting: dict[str, Session[OutputT, DepsT]] | None = None
+        if len(self.tools) > 1:
+            _check_names(self.tools)
+
+    # --- verbs ----------------------------------------------------------------------------------------
+
+    async def run(
+        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+    ) -> RunResult[OutputT]:
+        """Run one task in a session of its own and return its result.
+
+        Never raises for what the model or a tool did: look at ``result.state``. Such a session lives in
+        memory and is forgotten when the run ends; one that waits is found again by
+        ``agent.session(SessionConfig(id=result.session_id))``. Use a session for what must last.
+        """
+        session = self._one_off()
+        result = await session.run(task, context=context, deps=deps)
+        if result.state is RunState.WAITING:
+            self._waiting = {**(self._waiting or {}), session.id: session}
+        else:
+            session.forget()
+        return result
+
+    async def stream(
+        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run."""
+        session = self._one_off()
+        async for event in session.stream(task, context=context, deps=deps):
+            yield event
+        if await session.pending():
+            self._waiting = {**(self._waiting or {}), session.id: session}
+        else:
+            session.forget()
+
+    def run_sync(
+        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+    ) -> RunResult[OutputT]:
+        """``run`` for code that is not async. Inside a running event loop it works on a thread of its own."""
+        return _complete(self.run(task, context=context, deps=deps))
+
+    def session(self, config: SessionConfig | str | None = None) -> Session[OutputT, DepsT]:
+        """The session of that id, or a new one. The same id gives the same object while somebody holds it."""
+        if isinstance(config, str):
+            config = SessionConfig(id=config)
+        config = config or SessionConfig()
+        if config.id is not None and self._waiting and config.id in self._waiting:
+            return self._waiting[config.id]
+        if self._sessions is None:
+            self._sessions = WeakValueDictionary()
+        known = self._sessions.get(config.id) if config.id is not None else None
+        if known is None:
+            known = Session(self.grounds(), config)
+            self._sessions[known.id] = known
+        else:
+            known.metadata.update(config.to_metadata())
+        return known
+
+    def on(self, name: str, handler: Handler) -> None:
+        """Call ``handler(**payload)`` when ``name`` happens: a hook (``before_tool``), an event word or ``*``.
+
+        ``before_*`` handlers are gates: they may return a ``HookOutcome`` or its word to deny, ask or edit.
+        All may be async. Raises ConfigError for a name that never happens.
+        """
+        self.hooks.on(name, handler)
+
+    def off(self, name: str, handler: Handler) -> None:
+        """Stop calling ``handler`` for ``name``."""
+        self.hooks.off(name, handler)
+
+    def as_tool(self, *, name: str, description: str) -> AgentTool:
+        """This agent as a tool of another one: its runs share the other's budget, store and human."""
+        return AgentTool(self.grounds, name=name, description=description)
+
+    async def aclose(self) -> None:
+        """Let go of the provider's connections and the session store."""
+        if self._engine is not None:
+            await self._engine.provider.aclose()
+        if self.session_store is not None:
+            await self.session_store.aclose()
+
+    # --- parts ----------------------------------------------------------------------------------------
+
+    @property
+    def hooks(self) -> Hooks:
+        """The handlers of this agent."""
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
+
+    @property
+    def engine(self) -> Engine:
+        """The live parts, put together on first use. Raises ConfigError or AuthenticationError then."""
+        if self._engine is None:
+            from .assembly.build import Declaration, build_engine
+
+            self._engine = build_engine(
+                Declaration(
+                    model=self.model,
+                    instructions=self.instructions,
+                    tools=self.tools,
+                    capabilities=self._capabilities,
+                    generation=self._generation,
+                    runtime=self.runtime,
+                    output_type=self.output_type,
+                    hooks=self.hooks,
+                )
+            )
+        return self._engine
+
+    def grounds(self) -> Grounds:
+        """What this agent's sessions stand on."""
+        if self._lasting is None:
+            store = self.session_store or self._scratch_store()
+            records = self.session_store is not None and not store.durable
+            self._lasting = Grounds(
+                engine=lambda: self.engine,
+                store=store,
+                limits=self.runtime.limits.of_a_run(),
+                restore=self.runtime.session_restore,
+                human=self.human,
+                parse=self._parser(),
+                context=self._context,
+                records=records,
+            )
+        return self._lasting
+
+    def _one_off(self) -> Session[OutputT, DepsT]:
+        grounds = replace(self.grounds(), store=self._scratch_store(), records=False)
+        return Session(grounds, SessionConfig())
+
+    def _scratch_store(self) -> SessionStore:
+        if self._scratch is None:
+            from .store.memory import InMemorySessionStore
+
+            self._scratch = InMemorySessionStore()
+        return self._scratch
+
+    def _parser(self) -> Callable[[str], Any] | None:
+        if self.output_type is None or self.output_type is str:
+            return None
+        from .assembly.build import output_spec
+
+        spec = output_spec(self.output_type)
+        return spec.parse if spec else None
+
+    def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
+        if context is None:
+            return RunContext(deps=self.deps if deps is None else deps)
+        if deps is None and context.deps is None:
+            deps = self.deps
+        return context if deps is None else replace(context, deps=deps)
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.model!r} with {len(self.tools)} tools>"
+
+
+def _governed(runtime: Runtime, governance: GovernancePolicy | None, vetoes: Sequence[SafetyRule]) -> Runtime:
+    if governance is not None:
+        runtime = replace(runtime, governance=governance)
+    if vetoes:
+        policy = replace(runtime.governance, vetoes=(*runtime.governance.vetoes, *vetoes))
+        runtime = replace(runtime, governance=policy)
+    return runtime
+
+
+def _check_names(tools: Sequence[Any]) -> None:
+    names = [getattr(tool, "name", None) or getattr(tool, "__name__", None) for tool in tools]
+    for name in names:
+        if name is not None and names.count(name) > 1:
+            raise ConfigError(f"two tools are named {name!r}; give one of them another name")
+
+
+def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
+    """Run a coroutine to its end from code that is not async, wherever it is called."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[Any] = []
+    thread = threading.Thread(target=lambda: outcome.append(_caught(work)), name="loom-run-sync")
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    result: ValueT = outcome[0]
+    return result
+
+
+def _caught(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return asyncio.run(work)
+    except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
+        return error

@@ -1,0 +1,112 @@
+"""``output_type``: the JSON Schema of the answer that is wanted, and the reading of the answer.
+
+How often a model is asked again after a wrong answer is not decided here.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from ..errors import ConfigError, OutputInvalid
+from ..tools.argument_errors import Fault, report
+from ..tools.schema import find_stray_booleans
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["OutputSpec"]
+
+T = TypeVar("T")
+
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+class OutputSpec(Generic[T]):
+    """What an answer must be. Making one is cheap; the schema is built, and pydantic imported, on first use.
+
+    ``name`` is the type's name as services accept it. For ``str`` the answer is taken as it is.
+    """
+
+    def __init__(self, output_type: Any) -> None:
+        self.output_type = output_type
+        given = getattr(output_type, "__name__", None)
+        self.name = re.sub(r"[^a-zA-Z0-9_-]+", "_", given)[:64] if isinstance(given, str) else "output"
+
+    @classmethod
+    def of(cls, output_type: type[T]) -> OutputSpec[T]:
+        """The spec of a pydantic model, dataclass, TypedDict, Struct or any annotation pydantic validates."""
+        return OutputSpec(output_type)
+
+    @functools.cached_property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema, self-contained. Raises ConfigError for a type that has none."""
+        return self._built[1]
+
+    @functools.cached_property
+    def _built(self) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+        from pydantic import TypeAdapter
+        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+        from pydantic_core import SchemaError
+
+        from ..tools.annotations import adapt
+        from ..tools.arguments import QuietSchema
+        from ..tools.tidy_schema import tidy_schema
+
+        unsuitable = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError)
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(adapt(self.output_type))
+            return adapter, tidy_schema(adapter.json_schema(schema_generator=QuietSchema))
+        except (*unsuitable, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"output_type {self.output_type!r} has no JSON Schema: {reason}") from error
+
+    def parse(self, text: str) -> T:
+        """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid."""
+        if self.output_type is str:
+            return cast("T", text)
+        adapter, schema = self._built
+        body = _json_part(text)
+        try:
+            sent: Any = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise OutputInvalid(
+                f"The answer is not valid JSON: {error}. Answer with the JSON value only, without other text."
+            ) from error
+        if strays := find_stray_booleans(schema, sent):
+            raise self._wrong(strays)
+        return cast("T", self._validated(adapter, body, sent))
+
+    def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any) -> Any:
+        from pydantic import ValidationError
+
+        from ..tools.validation_faults import read_faults
+
+        try:
+            return adapter.validate_json(body)
+        except ValidationError as error:
+            raise self._wrong(read_faults(error, sent, self._names)) from error
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self.schema.get("properties", {}))
+
+    def _wrong(self, faults: list[Fault]) -> OutputInvalid:
+        required = list(self.schema.get("required", []))
+        opening = f"The answer does not fit {self.name}:"
+        return OutputInvalid(report(opening, faults, names=self._names, required=required))
+
+
+def _json_part(text: str) -> str:
+    stripped = text.strip().removeprefix("\ufeff")
+    if not stripped:
+        raise OutputInvalid("The answer is empty. Answer with the JSON value only.")
+    if stripped[0] in "{[":
+        return stripped
+    fences = [body for language, body in _FENCE.findall(stripped) if language.lower() in ("", "json")]
+    if len(fences) > 1:
+        raise OutputInvalid(f"The answer holds {len(fences)} code fences. Answer with one JSON value only.")
+    return fences[0].strip() if fences else stripped

@@ -1,0 +1,83 @@
+"""Declarations: what an agent is granted. Pure values; assembly turns each grant into tools.
+
+``Files`` and ``Web`` are here. Nothing in this file opens, resolves or connects to anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError
+
+__all__ = ["Files", "Web"]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Grants looking at one directory: the tools List, Glob, Grep and Read.
+
+    ``root`` is that directory; None is the current directory when the agent first runs. Nothing outside it
+    can be reached, through links or otherwise. ``max_read_bytes`` is the most content one Read hands to the
+    model. ``respect_gitignore`` leaves out of listings and searches what the project's ``.gitignore`` files
+    name; a file named outright can still be read, so do not take it for a lock: keep secrets outside the
+    root.
+
+    Raises ConfigError for ``read_only=False``: this version has no tools that write.
+    """
+
+    read_only: bool = True
+    name: str = "files"
+    root: str | Path | None = None
+    max_read_bytes: int = 128 * 1024
+    respect_gitignore: bool = True
+
+    def __post_init__(self) -> None:
+        if self.read_only is not True:
+            raise ConfigError(
+                "Files(read_only=False): writing files is not available in this version; "
+                "use Files(read_only=True), or give the agent a writing tool of your own with @tool"
+            )
+        if not self.name:
+            raise ConfigError("Files(name=...) needs a name")
+        if self.max_read_bytes < 1024:
+            raise ConfigError(f"Files(max_read_bytes={self.max_read_bytes}) is too small; use 1024 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Grants fetching pages from the open web: the tool WebFetch. GET only, public addresses only.
+
+    ``allow_hosts`` names hosts the application vouches for, as ``host`` or ``host:port``; these alone may
+    have private addresses and unusual ports. ``max_bytes`` bounds a page after decompression, ``timeout``
+    (seconds) a whole fetch with its redirects, of which at most ``max_redirects`` are followed.
+    """
+
+    name: str = "web"
+    allow_hosts: tuple[str, ...] = ()
+    max_bytes: int = 2 * 1024 * 1024
+    timeout: float = 20.0
+    max_redirects: int = 5
+
+    def __post_init__(self) -> None:
+        hosts: object = self.allow_hosts
+        if isinstance(hosts, str):
+            raise ConfigError(f"Web(allow_hosts={hosts!r}): give a tuple of hosts, ({hosts!r},)")
+        object.__setattr__(self, "allow_hosts", tuple(self.allow_hosts))
+        if not self.name:
+            raise ConfigError("Web(name=...) needs a name")
+        if self.max_bytes < 1 or self.timeout <= 0 or self.max_redirects < 0:
+            raise ConfigError("Web: max_bytes and timeout must be positive, max_redirects not negative")
+
+    @classmethod
+    def enabled(
+        cls,
+        *,
+        name: str = "web",
+        allow_hosts: tuple[str, ...] = (),
+        max_bytes: int = 2 * 1024 * 1024,
+        timeout: float = 20.0,
+        max_redirects: int = 5,
+    ) -> Web:
+        """The grant, spelled as a sentence: ``capabilities=[Web.enabled()]``."""
+        return cls(name, allow_hosts, max_bytes, timeout, max_redirects)

@@ -1,0 +1,279 @@
+"""Declarations: which model, how to sample, what it is told to be. Pure values; assembly makes providers.
+
+Nothing here knows a vendor's address or reads the environment. Keys given here are boxed: no repr, no error,
+no dump and no pickle of a declaration holds one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from typing import Any, Self, TypedDict, Unpack
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ..errors import ConfigError
+from ..types import Usage
+
+__all__ = ["Generation", "Instructions", "Model", "Price", "Secret"]
+
+
+class Secret:
+    """Text that shows itself to nobody who does not call ``reveal``. It cannot be pickled or encoded."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled; name an environment variable with api_key_env instead")
+
+
+class Price(Struct, frozen=True, omit_defaults=True):
+    """What a million tokens cost, in any one currency. None for the cache means the price of input."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """What ``usage`` costs. Its input includes what was read from and written to a cache."""
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens
+        fresh = max(0, usage.input_tokens - read - written)
+        per_million = (
+            fresh * self.input
+            + read * (self.input if self.cache_read is None else self.cache_read)
+            + written * (self.input if self.cache_write is None else self.cache_write)
+            + usage.output_tokens * self.output
+        )
+        return per_million / 1_000_000
+
+
+class ModelOptions(TypedDict, total=False):
+    """What every factory of ``Model`` takes besides the name; see ``Model``. ``base_url`` is ``api_base``."""
+
+    api_base: str | None
+    base_url: str | None
+    organization: str | None
+    api_key: str | Secret | None
+    api_key_env: str | None
+    timeout: float | None
+    max_retries: int | None
+    price: Price | None
+    extensions: dict[str, Any] | None
+
+
+class Model(Struct, frozen=True, omit_defaults=True):
+    """A reference to a model of a provider.
+
+    ``api_base`` replaces the provider's address. The key is ``api_key``, else the variable ``api_key_env``,
+    else the provider's usual variables. ``timeout`` is the longest silence in seconds; ``max_retries`` counts
+    tries after the first. ``price`` lets runs report and limit money. ``extensions`` go into every request
+    body as they are. Raises ConfigError for values that cannot work.
+    """
+
+    provider: str
+    name: str
+    api_base: str | None = None
+    organization: str | None = None
+    api_key_env: str | None = None
+    extensions: dict[str, Any] = {}
+    api_key: Secret | str | None = None
+    timeout: float | None = None
+    max_retries: int | None = None
+    price: Price | None = None
+
+    def __post_init__(self) -> None:
+        if not self.provider or not self.name:
+            raise ConfigError("a Model needs a provider and a name, such as Model.openai('gpt-4o')")
+        if self.api_key is not None and not isinstance(self.api_key, Secret):
+            # The one write a frozen value gets, before anyone has seen it.
+            _box(self, self.api_key)
+        if "api_key" in self.extensions:
+            raise ConfigError("extensions go into the request body; pass the key as Model's own api_key")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise ConfigError(f"Model timeout must be seconds above 0, not {self.timeout!r}")
+        if self.max_retries is not None and self.max_retries < 0:
+            raise ConfigError(f"Model max_retries must be 0 or more, not {self.max_retries!r}")
+
+    @property
+    def identifier(self) -> str:
+        """``"provider:name"``, as ``parse`` reads it."""
+        return f"{self.provider}:{self.name}"
+
+    @property
+    def base_url(self) -> str | None:
+        """The same as ``api_base``."""
+        return self.api_base
+
+    @classmethod
+    def parse(cls, identifier: str, **options: Unpack[ModelOptions]) -> Self:
+        """The model of ``"provider:name"``; ``"auto"`` and ``"offline"`` stand alone. Raises ConfigError."""
+        provider, colon, name = identifier.strip().partition(":")
+        if not colon and provider in ("auto", "offline"):
+            name = provider
+        if not provider or not name:
+            raise ConfigError(
+                f"a model is named 'provider:name', such as 'openai:gpt-4o', not {identifier!r}"
+            )
+        return cls._declare(provider, name, **options)
+
+    @classmethod
+    def auto(cls) -> Self:
+        """Whatever is at hand: a key in the environment, else a local Ollama, else the offline model."""
+        return cls("auto", "auto")
+
+    @classmethod
+    def offline(cls) -> Self:
+        """The embedded model: no key, no network, deterministic, and open about its limits."""
+        return cls("offline", "offline")
+
+    @classmethod
+    def compatible(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of any server that speaks OpenAI's chat completions; give its ``base_url``."""
+        return cls._declare("compatible", name, **options)
+
+    @classmethod
+    def anthropic(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A Claude model. Key: ANTHROPIC_API_KEY."""
+        return cls._declare("anthropic", name, **options)
+
+    @classmethod
+    def openai(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of OpenAI. Key: OPENAI_API_KEY."""
+        return cls._declare("openai", name, **options)
+
+    @classmethod
+    def gemini(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A Gemini model. Key: GEMINI_API_KEY, then GOOGLE_API_KEY."""
+        return cls._declare("gemini", name, **options)
+
+    @classmethod
+    def qwen(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A Qwen model on DashScope. Key: DASHSCOPE_API_KEY."""
+        return cls._declare("qwen", name, **options)
+
+    @classmethod
+    def deepseek(cls, name: str = "deepseek-chat", **options: Unpack[ModelOptions]) -> Self:
+        """A DeepSeek model. Key: DEEPSEEK_API_KEY."""
+        return cls._declare("deepseek", name, **options)
+
+    @classmethod
+    def minimax(cls, name: str = "MiniMax-Text-01", **options: Unpack[ModelOptions]) -> Self:
+        """A MiniMax model. Key: MINIMAX_API_KEY."""
+        return cls._declare("minimax", name, **options)
+
+    @classmethod
+    def ollama(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of a local Ollama; no key."""
+        return cls._declare("ollama", name, **options)
+
+    @classmethod
+    def groq(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model on Groq. Key: GROQ_API_KEY."""
+        return cls._declare("groq", name, **options)
+
+    @classmethod
+    def mistral(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of Mistral. Key: MISTRAL_API_KEY."""
+        return cls._declare("mistral", name, **options)
+
+    @classmethod
+    def openrouter(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model through OpenRouter. Key: OPENROUTER_API_KEY."""
+        return cls._declare("openrouter", name, **options)
+
+    @classmethod
+    def xai(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A Grok model. Key: XAI_API_KEY."""
+        return cls._declare("xai", name, **options)
+
+    @classmethod
+    def _declare(cls, provider: str, name: str, **options: Unpack[ModelOptions]) -> Self:
+        unknown = options.keys() - ModelOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"Model.{provider}() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+        api_base, base_url = options.get("api_base"), options.get("base_url")
+        if api_base and base_url and api_base != base_url:
+            raise TypeError("api_base and base_url are two names of one thing; they differ")
+        return cls(
+            provider,
+            name,
+            api_base=api_base or base_url,
+            organization=options.get("organization"),
+            api_key_env=options.get("api_key_env"),
+            extensions=options.get("extensions") or {},
+            api_key=options.get("api_key"),
+            timeout=options.get("timeout"),
+            max_retries=options.get("max_retries"),
+            price=options.get("price"),
+        )
+
+
+def _box(model: Model, key: str) -> None:
+    force_setattr(model, "api_key", Secret(key))
+
+
+class Generation(Struct, frozen=True, omit_defaults=True):
+    """How the model samples. None leaves it to the service: some models refuse to be told a temperature.
+
+    ``temperature`` is 0 to 2, ``max_output_tokens`` 1 or more; ``extensions`` go into the request body as
+    they are. Raises ConfigError otherwise.
+    """
+
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    extensions: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        heat, limit = self.temperature, self.max_output_tokens
+        if heat is not None and not (_is_number(heat) and 0 <= heat <= 2):
+            raise ConfigError(f"Generation temperature must be a number from 0 to 2, not {heat!r}")
+        if limit is not None and not (_is_number(limit) and limit == int(limit) and limit >= 1):
+            raise ConfigError(f"Generation max_output_tokens must be a whole number above 0, not {limit!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Instructions(Struct, frozen=True, omit_defaults=True):
+    """A system prompt in pieces. Empty pieces are left out."""
+
+    role: str = ""
+    style: str = ""
+    constraints: list[str] = []
+    content: str = ""
+
+    def render(self) -> str:
+        """The prompt: role, style, constraints as bullets, then the content, a blank line between."""
+        bullets = "\n".join(f"- {constraint}" for constraint in self.constraints)
+        pieces = (
+            f"Role: {self.role}" if self.role else "",
+            f"Style: {self.style}" if self.style else "",
+            f"Constraints:\n{bullets}" if bullets else "",
+            self.content,
+        )
+        return "\n\n".join(piece for piece in pieces if piece)

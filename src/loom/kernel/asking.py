@@ -1,0 +1,209 @@
+"""Asking the model: the gates before it, the deltas as they come, the one reply at the end.
+
+The only place in the package where a model is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..errors import LoomError, ProviderError
+from ..events import (
+    ErrorRaised,
+    Event,
+    LimitReached,
+    ModelReplied,
+    ModelRequested,
+    RequestOpened,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolRequested,
+)
+from ..llm.base import (
+    ContentDeltaEvent,
+    ReplyBuilder,
+    ThinkingDeltaEvent,
+    ToolCallDeltaEvent,
+)
+from ..requests import Request
+from ..safety.hooks import HookDecision
+from ..types import ChatMessage, ChatResponse, ErrorInfo, ToolCall
+from .engine import Scope
+from .state import State
+from .window import render
+
+MAX_CALLS = 128
+"""Tool calls one reply may make; more is taken for a broken model. The services allow about as many."""
+
+
+async def ask_model(
+    scope: Scope, state: State, step: object
+) -> AsyncGenerator[Event | Sequence[Event], None]:
+    """Pass the gates, ask, and yield deltas and then the reply with the calls it makes."""
+    messages: Sequence[ChatMessage] = render(scope.engine, state)
+    if scope.engine.hooks:
+        refusal, edited = await _gates(scope, state, messages)
+        if refusal is not None:
+            yield [refusal]
+            return
+        messages = edited
+    if (stop := scope.budget.reserve(iterations=1)) is not None:
+        yield [LimitReached(limit=stop.limit, allowed=stop.allowed, spent=stop.spent)]
+        return
+    iteration, asked_at = state.iterations + 1, scope.engine.clock()
+    yield ModelRequested(iteration=iteration, messages=len(messages))
+    response: ChatResponse | None = None
+    try:
+        if scope.engine.edit_messages is not None:
+            messages = await scope.engine.edit_messages(list(messages)) or messages
+        if scope.streaming:
+            async with aclosing(_stream(scope, messages)) as events:
+                async for event in events:
+                    if isinstance(event, ChatResponse):
+                        response = event
+                    else:
+                        yield event
+        else:
+            response = await scope.engine.provider.chat(messages, **_options(scope))
+    except LoomError as error:
+        yield [ErrorRaised(error=error.info())]
+        return
+    except Exception as error:  # a provider is foreign code; whatever it raises ends this run and no other
+        failure = ProviderError(f"the provider failed: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        yield [ErrorRaised(error=failure.info())]
+        return
+    yield _replied(scope, state, response, iteration, asked_at)
+
+
+def _options(scope: Scope) -> dict[str, Any]:
+    engine = scope.engine
+    options: dict[str, Any] = {"tools": engine.tools.specs() or None, "model": engine.model}
+    if engine.settings is not None:
+        options["settings"] = engine.settings
+    return options
+
+
+async def _stream(
+    scope: Scope, messages: Sequence[ChatMessage]
+) -> AsyncGenerator[Event | ChatResponse, None]:
+    """A provider's stream as our deltas, and the whole response last."""
+    builder, response = ReplyBuilder(scope.engine.model or ""), None
+    stream = scope.engine.provider.chat_stream(messages, **_options(scope))
+    try:
+        async for event in stream:
+            if isinstance(event, ContentDeltaEvent):
+                builder.text(event.delta)
+                yield TextDelta(text=event.delta)
+            elif isinstance(event, ChatResponse):
+                response = event
+            else:
+                builder.add(event)
+                if isinstance(event, ToolCallDeltaEvent):
+                    yield ToolCallDelta(
+                        index=event.index,
+                        call_id=event.id,
+                        name=event.name,
+                        arguments=event.arguments_delta or "",
+                    )
+                elif isinstance(event, ThinkingDeltaEvent) and event.delta:
+                    yield ThinkingDelta(text=event.delta)
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+    yield response or builder.build()
+
+
+def _replied(
+    scope: Scope, state: State, response: ChatResponse | None, iteration: int, asked_at: float
+) -> list[Event]:
+    if response is None or len(response.message.tool_calls or ()) > MAX_CALLS:
+        problem = "no reply at all" if response is None else f"more than {MAX_CALLS} tool calls in one reply"
+        return [ErrorRaised(error=ErrorInfo("malformed_reply", f"the model sent {problem}"))]
+    message = _with_distinct_ids(response.message, iteration)
+    cost = scope.engine.price(response.usage)
+    scope.budget.charge(usage=response.usage, cost=cost)
+    replied = ModelReplied(
+        iteration=iteration,
+        message=message,
+        usage=response.usage,
+        stop_reason=response.stop_reason,
+        model=response.model or scope.engine.model or "",
+        cost=cost,
+        duration_ms=int((scope.engine.clock() - asked_at) * 1000),
+    )
+    return [
+        replied,
+        *(
+            ToolRequested(call_id=call.id, name=call.name, arguments=call.arguments, iteration=iteration)
+            for call in message.tool_calls or ()
+        ),
+    ]
+
+
+def _with_distinct_ids(message: ChatMessage, iteration: int) -> ChatMessage:
+    """Every call needs an id of its own, or results could not be told apart."""
+    calls = message.tool_calls
+    if not calls or (len({call.id for call in calls}) == len(calls) and all(call.id for call in calls)):
+        return message
+    seen: set[str] = set()
+    distinct: list[ToolCall] = []
+    for position, call in enumerate(calls):
+        if not call.id or call.id in seen:
+            call = replace(call, id=f"call_{iteration}_{position}")
+        seen.add(call.id)
+        distinct.append(call)
+    return replace(message, tool_calls=tuple(distinct))
+
+
+async def _gates(
+    scope: Scope, state: State, messages: Sequence[ChatMessage]
+) -> tuple[Event | None, Sequence[ChatMessage]]:
+    """Ask ``before_run`` (once, before the first call) and ``before_llm``: what stops the run, the messages."""
+    hooks = scope.engine.hooks
+    names = ("before_run", "before_llm") if state.iterations == 0 else ("before_llm",)
+    for name in names:
+        if not hooks.wants(name):
+            continue
+        outcome = await hooks.gate(name, _gate_payload(name, scope, state, messages), argument_key="messages")
+        origin = f"{name}:{state.iterations}"
+        if outcome.decision is HookDecision.DENY:
+            error = ErrorInfo("denied", f"a {name} hook refused: {outcome.message or 'no reason given'}")
+            return ErrorRaised(error=error), messages
+        if outcome.decision is HookDecision.ASK and origin not in state.cleared:
+            return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
+        if isinstance(outcome.arguments, list):
+            messages = outcome.arguments
+    return None, messages
+
+
+def _gate_payload(name: str, scope: Scope, state: State, messages: Sequence[ChatMessage]) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "run_id": state.run_id,
+        "session_id": state.session_id,
+        "prompt": state.goal,
+        "context": scope.context,
+    }
+    if name == "before_llm":
+        payload |= {"messages": messages, "iteration": state.iterations + 1, "stream": scope.streaming}
+    return payload
+
+
+def _gate_request(scope: Scope, state: State, origin: str, message: str) -> Request:
+    seed = f"{state.run_id}:{origin}".encode()
+    return Request(
+        id=f"req_{hashlib.sha256(seed).hexdigest()[:20]}",
+        kind="approval",
+        prompt=message or f"Go on? ({origin})",
+        run_id=state.run_id,
+        session_id=state.session_id,
+        opened_at=scope.engine.clock(),
+        origin=origin,
+    )

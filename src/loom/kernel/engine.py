@@ -1,0 +1,108 @@
+"""The live parts an agent is made of, and what one run brings with it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..hitl.base import Human
+from ..llm.base import LLMProvider, ModelSettings
+from ..policies.governance import GovernancePolicy
+from ..store.base import SessionStore
+from ..tools.base import RunContext
+from ..tools.registry import ToolRegistry
+from ..types import ChatMessage, ToolResult, Usage
+from .budget import Budget
+from .hooks import Hooks
+
+TOOL_TIMEOUT = 300.0
+"""Seconds a tool may take unless it says otherwise: five minutes, longer than most builds, shorter than a night."""
+
+
+class OutputGate(Protocol):
+    """What a final reply is held against."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in events."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """How many replies may be judged before the run fails."""
+        ...
+
+    def judge(self, text: str) -> str | None:
+        """None when the reply passes, else the critique the model is given."""
+        ...
+
+
+def no_price(usage: Usage) -> float | None:
+    """The price of a model nobody knows the price of: unknown, which is not zero."""
+    return None
+
+
+def as_it_is(result: ToolResult, session_id: str, call_id: str) -> ToolResult:
+    """The cap of an engine that caps nothing."""
+    return result
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """A compiled agent: ports with their adapters in place. Holds nothing of any conversation.
+
+    ``edit_messages`` may replace the window right before each model call (the harness face's hook).
+    ``cap`` shortens oversized results, given (result, session id, call id). ``price`` turns usage into money or None.
+    """
+
+    provider: LLMProvider
+    model: str | None = None
+    instructions: str = ""
+    tools: ToolRegistry = field(default_factory=ToolRegistry)
+    settings: ModelSettings | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+    governance: GovernancePolicy = field(default_factory=GovernancePolicy)
+    output_gate: OutputGate | None = None
+    price: Callable[[Usage], float | None] = no_price
+    cap: Callable[[ToolResult, str, str], ToolResult] = as_it_is
+    edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
+    tool_timeout: float = TOOL_TIMEOUT
+    clock: Callable[[], float] = time.time
+
+
+class CallRates:
+    """How often each tool ran in the last minute of one session."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: dict[str, deque[float]] = {}
+
+    def admit(self, tool: str, limit: int, now: float) -> bool:
+        """Count one call at ``now``, or return False when that would be more than ``limit`` in 60 seconds."""
+        recent = self._calls.setdefault(tool, deque())
+        while recent and recent[0] <= now - 60.0:
+            recent.popleft()
+        if len(recent) >= limit:
+            return False
+        recent.append(now)
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """What belongs to one run while it is driven: who answers, what tools get, what may be spent.
+
+    ``streaming`` asks the provider for deltas. ``store`` is where a child run keeps its log.
+    """
+
+    engine: Engine
+    budget: Budget
+    store: SessionStore | None = None
+    context: RunContext[Any] = field(default_factory=RunContext[Any])
+    human: Human | None = None
+    streaming: bool = False
+    rates: CallRates = field(default_factory=CallRates)

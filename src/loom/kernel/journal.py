@@ -1,0 +1,107 @@
+"""The writing side of a run's log: stamps events, makes them durable, and keeps the state that they fold to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import force_setattr
+
+from ..events import Event
+from .state import State, apply
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class EventLog(Protocol):
+    """Where a run's events are kept; ``seq`` is that of the last one kept.
+
+    ``safe`` means that ``append`` never waits, so that nothing can interrupt it half way.
+    """
+
+    seq: int
+    safe: bool
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Keep all of these or none. Raises StoreError."""
+        ...
+
+
+class Journal:
+    """One run's pen. Only the loop writes with it.
+
+    ``outbox`` holds events that are durable and applied but not yet handed to the loop's consumer.
+    """
+
+    def __init__(
+        self, log: EventLog, state: State, *, session_id: str, run_id: str, clock: Callable[[], float]
+    ) -> None:
+        self.state = state
+        self.outbox: deque[Event] = deque()
+        self._log = log
+        self._unsaved: Sequence[Event] = ()
+        self._session_id = session_id
+        self._run_id = run_id
+        self._clock = clock
+
+    def stamp(self, event: EventT) -> EventT:
+        """Give a fresh event its place and time. It has been seen by nobody yet, so it may still be written to."""
+        force_setattr(event, "run_id", self._run_id)
+        force_setattr(event, "session_id", self._session_id)
+        force_setattr(event, "seq", self._log.seq)
+        force_setattr(event, "at", self._clock())
+        return event
+
+    async def write(self, events: Sequence[Event]) -> None:
+        """Stamp, keep, apply and queue these events, in order, all or none.
+
+        When the waiting task is cancelled while the store works, the write is seen through first: what is
+        in the log and what this run believes never differ.
+        """
+        seq = self._log.seq
+        for offset, event in enumerate(events, start=1):
+            force_setattr(self.stamp(event), "seq", seq + offset)
+        self._unsaved = events
+        if self._log.safe:
+            await self._log.append(events)
+            self._accept(events)
+        else:
+            await _uninterrupted(self._log.append(events), lambda: self._accept(events))
+        self._unsaved = ()
+
+    @property
+    def seq(self) -> int:
+        """The seq of the last event kept in the session's log."""
+        return self._log.seq
+
+    def unsaved_state(self) -> State:
+        """The state with what could not be kept applied as well, so that an answer is not lost with the disk."""
+        state = self.state
+        for event in self._unsaved:
+            state = apply(state, event)
+        return state
+
+    def _accept(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.state = apply(self.state, event)
+        self.outbox.extend(events)
+
+
+async def _uninterrupted(work: Awaitable[Any], accept: Callable[[], None]) -> None:
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except Exception:
+            break
+    task.result()
+    accept()
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,245 @@
+"""The loop: performs the steps the table names until a run ends or waits.
+
+``run`` and ``stream`` are both this one generator; the first drains it, the second hands its events on.
+How a model is asked is ``kernel/asking.py``, how calls are decided and run ``kernel/toolpath.py`` and
+``kernel/calls.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from ..errors import StoreError
+from ..events import CancelRequested, ErrorRaised, Event, LimitReached, RunFinished, ToolFinished
+from ..types import ErrorInfo, RunState, ToolResult
+from .asking import ask_model
+from .calls import run_calls
+from .engine import Scope
+from .journal import Journal
+from .people import ask_human
+from .state import Call, State
+from .steps import (
+    AskModel,
+    Await,
+    Decide,
+    Done,
+    Execute,
+    Fail,
+    Finish,
+    Judge,
+    Recover,
+    Settle,
+    Step,
+    Stop,
+    next_step,
+)
+from .toolpath import decide, finished, recover
+from .verdict import judge_reply
+
+logger = logging.getLogger("loom.loop")
+
+Deeds = AsyncGenerator[Event | Sequence[Event], None]
+"""What a step yields: one event for whoever listens right now, or a batch to be kept before going on."""
+
+
+class Interrupt:
+    """How the outside stops a run at any await: by cancel, or because its time is up.
+
+    As ``asyncio.timeout`` does it: cancel the task, and take that cancellation back where it arrives.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: Event | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Make ``event`` (a CancelRequested or a LimitReached) the next thing that happens to the run."""
+        if self.wanted is None:
+            self.wanted = event
+            if self._task is not None:
+                self._task.cancel()
+
+    def enter(self) -> None:
+        """From here on the current task may be interrupted."""
+        self._task = asyncio.current_task()
+
+    def leave(self) -> None:
+        """From here on foreign code runs, which is not ours to cancel."""
+        self._task = None
+
+    def caught(self) -> bool:
+        """Of a CancelledError: True when it was ours alone, so that the task may go on."""
+        task = asyncio.current_task()
+        return self.wanted is not None and task is not None and task.uncancel() == 0
+
+
+async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGenerator[Event, None]:
+    """Perform steps and yield every event, kept ones only once they are durable.
+
+    Ends when the run has ended or waits for an answer. Leaving the generator early, or cancelling the task
+    it runs in, cancels the run: what was under way is settled and written down before control returns.
+    Raises StoreError when the log cannot be written; the run can then be resumed from what was.
+    """
+    hooks, outbox = scope.engine.hooks, journal.outbox
+    deeds: Deeds | None = None
+    step: Step = Done()
+    moved = at_rest = False
+    try:
+        while True:
+            while outbox:
+                if hooks:
+                    await hooks.watch(outbox[0])
+                yield outbox.popleft()
+            if deeds is None:
+                if interrupt.wanted is not None and not journal.state.ending:
+                    await journal.write([interrupt.wanted])
+                    continue
+                step, moved = next_step(journal.state), False
+                if type(step) is Done:
+                    break
+                deeds = _DEEDS[type(step)](scope, journal.state, step)
+                alarm = _set_alarm(step, journal.state, interrupt)
+            done = None
+            interrupt.enter()
+            try:
+                if interrupt.wanted is None or journal.state.ending:
+                    done = await anext(deeds, None)
+                    if isinstance(done, Event):
+                        outbox.append(journal.stamp(done))
+                    elif done:
+                        await journal.write(done)
+            except asyncio.CancelledError:
+                if not interrupt.caught():
+                    raise
+                done = None
+            finally:
+                interrupt.leave()
+            if done is not None:
+                moved = True
+                continue
+            if alarm is not None:
+                alarm.cancel()
+            await deeds.aclose()
+            deeds = None
+            if type(step) is Await and not moved and interrupt.wanted is None:
+                break
+        at_rest = True
+    except StoreError:
+        at_rest = True
+        raise
+    finally:
+        if not at_rest:
+            await _abandon(scope, journal, deeds)
+
+
+async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
+    """The consumer has gone: settle what was under way and write down that the run was cancelled."""
+    if deeds is not None:
+        await deeds.aclose()
+    try:
+        if not journal.state.ending and not journal.state.status.terminal:
+            await journal.write([CancelRequested(reason="abandoned")])
+        while type(step := next_step(journal.state)) is not Done:
+            async for batch in _DEEDS[type(step)](scope, journal.state, step):
+                await journal.write([batch] if isinstance(batch, Event) else batch)
+    except StoreError:
+        logger.warning("run %s was abandoned and could not be settled", journal.state.run_id, exc_info=True)
+
+
+def _set_alarm(step: Step, state: State, interrupt: Interrupt) -> asyncio.TimerHandle | None:
+    """Interrupt the step when the run's wall time is up; a human may take as long as they like."""
+    allowed = state.limits.max_seconds
+    if allowed is None or state.ending or type(step) is Await:
+        return None
+    reached = LimitReached(limit="max_seconds", allowed=allowed, spent=allowed)
+    left = max(0.0, allowed - state.active_seconds)
+    return asyncio.get_running_loop().call_later(left, interrupt, reached)
+
+
+# --- deeds: one for each step -----------------------------------------------------------------------
+
+
+async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
+    events: list[Event] = []
+    for call in step.calls:
+        events += await decide(scope, state, call)
+    denied = next((e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"), None)
+    if denied is not None and scope.engine.governance.on_denial == "stop":
+        events.append(ErrorRaised(error=ErrorInfo("tool_denied", denied.result.text)))
+    yield events
+
+
+async def _execute(scope: Scope, state: State, step: Execute) -> Deeds:
+    async for batch in run_calls(scope, state, step.calls):
+        yield batch
+
+
+async def _recover(scope: Scope, state: State, step: Recover) -> Deeds:
+    again: list[Call] = []
+    for call in step.calls:
+        events = await recover(scope, state, call)
+        if events is None:
+            again.append(call)
+        else:
+            yield events
+    if again:
+        async for batch in run_calls(scope, state, again):
+            yield batch
+
+
+async def _settle(scope: Scope, state: State, step: Settle) -> Deeds:
+    yield [finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in step.calls]
+
+
+def _settled_text(call: Call) -> str:
+    if call.attempt:
+        return f"{call.name} was interrupted; whether it had an effect is unknown"
+    return f"{call.name} was not run: the run is ending"
+
+
+async def _judge(scope: Scope, state: State, step: Judge) -> Deeds:
+    if scope.engine.output_gate is None:
+        deeds = _finish(scope, state, Finish(RunState.COMPLETED))
+    else:
+        deeds = judge_reply(scope.engine.output_gate, state)
+    async for batch in deeds:
+        yield batch
+
+
+async def _stop(scope: Scope, state: State, step: Stop) -> Deeds:
+    yield [LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent)]
+
+
+async def _fail(scope: Scope, state: State, step: Fail) -> Deeds:
+    yield [ErrorRaised(error=step.error)]
+
+
+async def _finish(scope: Scope, state: State, step: Finish) -> Deeds:
+    yield [
+        RunFinished(
+            state=step.state,
+            output=state.output,
+            error=step.error,
+            usage=state.usage,
+            cost=state.cost,
+            iterations=state.iterations,
+            duration_ms=int(state.active_seconds * 1000),
+        )
+    ]
+
+
+_DEEDS: dict[type, Callable[[Scope, State, Any], Deeds]] = {
+    AskModel: ask_model,
+    Decide: _decide,
+    Execute: _execute,
+    Recover: _recover,
+    Await: ask_human,
+    Settle: _settle,
+    Judge: _judge,
+    Stop: _stop,
+    Fail: _fail,
+    Finish: _finish,
+}

@@ -1,0 +1,42 @@
+"""Putting open requests to whoever is attached, and checking what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..errors import RequestClosed
+from ..events import Event, RequestAnswered
+from ..requests import Answer, Request
+from .engine import Scope
+from .state import State
+
+
+async def ask_human(
+    scope: Scope, state: State, step: object
+) -> AsyncGenerator[Event | Sequence[Event], None]:
+    """Ask about the open requests in order, yielding each answer. Yields nothing when nobody can answer."""
+    if scope.human is None:
+        return
+    for request in state.requests:
+        answer = await scope.human.ask(request)
+        if answer is None:
+            continue
+        yield [RequestAnswered(answer=checked(answer, request, scope.engine.clock()))]
+
+
+def checked(answer: Any, request: Request, now: float) -> Answer:
+    """The answer as it will be kept. Raises RequestClosed when it is not an answer to this request."""
+    if not isinstance(answer, Answer) or answer.request_id != request.id:
+        raise RequestClosed(f"{answer!r} does not answer request {request.id}")
+    if request.expires_at is not None and now > request.expires_at:
+        raise RequestClosed(f"request {request.id} expired; the run must ask again")
+    if answer.verdict == "answer" and request.choices and answer.value not in request.choices:
+        raise RequestClosed(f"{answer.value!r} is not among the choices {', '.join(request.choices)}")
+    if request.kind == "question" and answer.verdict == "approve":
+        raise RequestClosed("a question needs .answer(value), not a yes")
+    if request.kind == "approval" and answer.verdict == "answer" and request.origin != "recovery":
+        raise RequestClosed("an approval needs .approve() or .deny(reason), not a value")
+    return replace(answer, at=now)

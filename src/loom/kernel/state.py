@@ -1,0 +1,348 @@
+"""What a run is, as a value: the state, and how each event changes it.
+
+Two rules for this file: no I/O, no clock, no randomness; and everything a run knows about itself is here,
+so that folding its events anywhere gives the same state. What to do next is ``kernel/steps.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events import (
+    CancelRequested,
+    ChildFinished,
+    ErrorRaised,
+    Event,
+    LimitReached,
+    ModelReplied,
+    Outcome,
+    QualityJudged,
+    RequestAnswered,
+    RequestOpened,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    ToolDecided,
+    ToolFinished,
+    ToolStarted,
+)
+from ..requests import Answer, Request
+from ..types import (
+    ChatMessage,
+    ErrorInfo,
+    Limits,
+    Role,
+    RunState,
+    StopReason,
+    ToolResult,
+    Usage,
+    canonical_json,
+)
+from .transcript import Transcript
+
+
+class Phase(StrEnum):
+    """Where one tool call stands. Every call ends in ``FINISHED`` with exactly one result."""
+
+    REQUESTED = "requested"
+    WAITING = "waiting"
+    ANSWERED = "answered"
+    ALLOWED = "allowed"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class Call(Struct, frozen=True):
+    """One tool call of the latest reply. ``arguments`` is the JSON text that would run, after edits."""
+
+    id: str
+    name: str
+    arguments: str
+    key: str
+    phase: Phase = Phase.REQUESTED
+    attempt: int = 0
+    request: Request | None = None
+    answers: tuple[Answer, ...] = ()
+    digest: str = ""
+    approval: Answer | None = None
+    outcome: Outcome | None = None
+    result: ToolResult | None = None
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """A run so far. ``own`` is the position in ``transcript`` where this run's messages begin."""
+
+    run_id: str = ""
+    session_id: str = ""
+    status: RunState = RunState.QUEUED
+    goal: str = ""
+    limits: Limits = Limits()
+    depth: int = 0
+    transcript: Transcript = Transcript()
+    own: int = 0
+    iterations: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    cost: float | None = 0.0
+    child_iterations: int = 0
+    active_seconds: float = 0.0
+    last_at: float = 0.0
+    calls: tuple[Call, ...] = ()
+    requests: tuple[Request, ...] = ()
+    cleared: tuple[str, ...] = ()
+    stop_reason: StopReason | None = None
+    judged: bool = False
+    attempts: int = 0
+    output: str = ""
+    error: ErrorInfo | None = None
+    limit: LimitReached | None = None
+    cancelling: bool = False
+    denied: tuple[str, ...] = ()
+    streak: int = 0
+    streak_of: bytes = b""
+
+    @property
+    def ending(self) -> bool:
+        """True when only settling and finishing are left to do."""
+        return self.cancelling or self.error is not None or self.limit is not None
+
+    @property
+    def unsettled(self) -> tuple[Call, ...]:
+        """The calls without a result."""
+        return tuple(call for call in self.calls if call.phase is not Phase.FINISHED)
+
+    def in_phase(self, *phases: Phase) -> tuple[Call, ...]:
+        """The calls in one of these phases, in the order the model made them."""
+        return tuple(call for call in self.calls if call.phase in phases)
+
+    def call(self, call_id: str) -> Call:
+        """The call of that id. Raises KeyError."""
+        for call in self.calls:
+            if call.id == call_id:
+                return call
+        raise KeyError(call_id)
+
+
+def fold(events: Iterable[Event], state: State | None = None) -> State:
+    """The state that these events amount to, from ``state`` or from nothing."""
+    state = state or State()
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def apply(state: State, event: Event) -> State:
+    """The state after one event. Events that only inform (deltas, progress) change nothing."""
+    change = _CHANGES.get(type(event))
+    if change is None:
+        return state
+    changed = change(state, event)
+    idle = isinstance(event, RunStarted | RunResumed | RequestAnswered)
+    passed = 0.0 if idle else max(0.0, event.at - state.last_at)
+    return replace(changed, last_at=event.at, active_seconds=changed.active_seconds + passed)
+
+
+# --- run --------------------------------------------------------------------------------------------
+
+
+def _run_started(state: State, event: RunStarted) -> State:
+    before = state.transcript
+    said = tuple(event.messages) or (ChatMessage(Role.USER, task_text(event)),)
+    return replace(
+        state,
+        run_id=event.run_id,
+        session_id=event.session_id,
+        status=RunState.RUNNING,
+        goal=event.task.goal,
+        limits=event.limits,
+        depth=event.depth,
+        own=len(before),
+        transcript=before.plus(*said),
+    )
+
+
+def task_text(event: RunStarted) -> str:
+    """What the model reads as the user's message: the goal, and what was given beside it."""
+    beside: dict[str, Any] = {**event.task.to_context_payload(), **event.inputs}
+    text = event.task.goal
+    if beside:
+        text += f"\n\n<context>\n{canonical_json(beside).decode()}\n</context>"
+    if event.restored:
+        text = f"<earlier>\n{event.restored}\n</earlier>\n\n{text}"
+    return text
+
+
+def _run_resumed(state: State, event: RunResumed) -> State:
+    return replace(state, status=RunState.RUNNING)
+
+
+def _cancel_requested(state: State, event: CancelRequested) -> State:
+    return replace(state, cancelling=True)
+
+
+def _limit_reached(state: State, event: LimitReached) -> State:
+    return replace(state, limit=event)
+
+
+def _error_raised(state: State, event: ErrorRaised) -> State:
+    return state if state.error else replace(state, error=event.error)
+
+
+def _run_finished(state: State, event: RunFinished) -> State:
+    return replace(state, status=event.state, output=event.output, error=event.error, requests=(), calls=())
+
+
+# --- model ------------------------------------------------------------------------------------------
+
+
+def _model_replied(state: State, event: ModelReplied) -> State:
+    message = event.message
+    text = message.content if isinstance(message.content, str) else message.text_content
+    calls = tuple(
+        Call(call.id, call.name, call.arguments, f"{state.run_id}:{event.iteration}:{position}")
+        for position, call in enumerate(message.tool_calls or ())
+    )
+    return replace(
+        state,
+        transcript=state.transcript.plus(message),
+        iterations=state.iterations + 1,
+        usage=state.usage + event.usage,
+        cost=_sum(state.cost, event.cost),
+        calls=calls,
+        stop_reason=None if calls else event.stop_reason,
+        judged=False,
+        output=text or ("" if not calls else state.output),
+    )
+
+
+def _quality_judged(state: State, event: QualityJudged) -> State:
+    if event.passed:
+        return replace(state, judged=True, attempts=event.attempt)
+    critique = ChatMessage(Role.USER, event.critique)
+    return replace(
+        state, transcript=state.transcript.plus(critique), stop_reason=None, attempts=event.attempt
+    )
+
+
+# --- tools ------------------------------------------------------------------------------------------
+
+
+def _tool_decided(state: State, event: ToolDecided) -> State:
+    if event.verdict == "deny":
+        return replace(state, denied=(*state.denied, event.call_id))
+    call = state.call(event.call_id)
+    arguments = call.arguments if event.arguments is None else event.arguments
+    return _with_call(state, replace(call, phase=Phase.ALLOWED, arguments=arguments, digest=event.digest))
+
+
+def _tool_started(state: State, event: ToolStarted) -> State:
+    call = state.call(event.call_id)
+    return _with_call(state, replace(call, phase=Phase.STARTED, attempt=event.attempt))
+
+
+def _tool_finished(state: State, event: ToolFinished) -> State:
+    call = replace(
+        state.call(event.call_id), phase=Phase.FINISHED, outcome=event.outcome, result=event.result
+    )
+    ran = event.outcome in ("ok", "error", "timeout", "unknown")
+    state = _with_call(replace(state, tool_calls=state.tool_calls + ran), call)
+    return _close_round(state) if all(c.phase is Phase.FINISHED for c in state.calls) else state
+
+
+def _close_round(state: State) -> State:
+    """All calls have their result: write the results down in order, and notice repeated failure."""
+    messages = [_result_message(call) for call in state.calls]
+    failed = all(call.outcome != "ok" for call in state.calls)
+    tried = canonical_json([(call.name, call.arguments) for call in state.calls]) if failed else b""
+    streak = 0 if not failed else state.streak + 1 if tried == state.streak_of else 1
+    return replace(
+        state,
+        transcript=state.transcript.plus(*messages),
+        calls=(),
+        streak=streak,
+        streak_of=tried,
+    )
+
+
+def _result_message(call: Call) -> ChatMessage:
+    result = call.result or ToolResult()
+    content = result.content_parts or result.text
+    return ChatMessage(
+        Role.TOOL, content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
+    )
+
+
+def _child_finished(state: State, event: ChildFinished) -> State:
+    return replace(
+        state,
+        usage=state.usage + event.usage,
+        cost=_sum(state.cost, event.cost),
+        child_iterations=state.child_iterations + event.iterations,
+        tool_calls=state.tool_calls + event.tool_calls,
+    )
+
+
+# --- people -----------------------------------------------------------------------------------------
+
+
+def _request_opened(state: State, event: RequestOpened) -> State:
+    request = event.request
+    state = replace(state, requests=(*state.requests, request))
+    if not request.call_id:
+        return state
+    call = state.call(request.call_id)
+    changed = replace(call, phase=Phase.WAITING, request=request)
+    if request.digest:
+        changed = replace(changed, arguments=request.arguments, digest=request.digest)
+    return _with_call(state, changed)
+
+
+def _request_answered(state: State, event: RequestAnswered) -> State:
+    answer = event.answer
+    request = next((r for r in state.requests if r.id == answer.request_id), None)
+    if request is None:
+        return state
+    state = replace(state, requests=tuple(r for r in state.requests if r is not request))
+    if not request.call_id:
+        if answer.verdict == "deny":
+            refused = ErrorInfo(
+                "denied", f"refused by {answer.by or 'a human'}: {answer.reason or 'no reason'}"
+            )
+            return replace(state, error=refused)
+        return replace(state, cleared=(*state.cleared, request.origin))
+    call = state.call(request.call_id)
+    if request.digest:
+        return _with_call(state, replace(call, phase=Phase.ANSWERED, approval=answer, request=request))
+    return _with_call(state, replace(call, phase=Phase.ALLOWED, answers=(*call.answers, answer)))
+
+
+def _with_call(state: State, changed: Call) -> State:
+    return replace(state, calls=tuple(changed if call.id == changed.id else call for call in state.calls))
+
+
+def _sum(spent: float | None, more: float | None) -> float | None:
+    """Money adds up only as long as every price is known."""
+    return None if spent is None or more is None else spent + more
+
+
+_CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
+    RunStarted: _run_started,
+    RunResumed: _run_resumed,
+    CancelRequested: _cancel_requested,
+    LimitReached: _limit_reached,
+    ErrorRaised: _error_raised,
+    RunFinished: _run_finished,
+    ModelReplied: _model_replied,
+    QualityJudged: _quality_judged,
+    ToolDecided: _tool_decided,
+    ToolStarted: _tool_started,
+    ToolFinished: _tool_finished,
+    ChildFinished: _child_finished,
+    RequestOpened: _request_opened,
+    RequestAnswered: _request_answered,
+}

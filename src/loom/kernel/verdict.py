@@ -1,0 +1,22 @@
+"""Holding a final reply against what was asked for, and asking again within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from ..events import ErrorRaised, Event, QualityJudged
+from ..types import ErrorInfo
+from .engine import OutputGate
+from .state import State
+
+
+async def judge_reply(gate: OutputGate, state: State) -> AsyncGenerator[Event | Sequence[Event], None]:
+    """Judge the reply. A critique goes back to the model until the gate's attempts run out."""
+    attempt = state.attempts + 1
+    critique = gate.judge(state.output)
+    judged = QualityJudged(passed=critique is None, attempt=attempt, critique=critique or "", judge=gate.name)
+    if critique is None or attempt < gate.attempts:
+        yield [judged]
+        return
+    problem = f"the reply does not fit {gate.name} after {attempt} attempts: {critique}"
+    yield [judged, ErrorRaised(error=ErrorInfo("output_invalid", problem))]

@@ -1,0 +1,146 @@
+"""Writing messages for a wire: JSON fragments that are joined, never encoded twice.
+
+What every wire needs and no vendor owns: safe text, tool arguments that are surely an object, the cache of
+encoded tools, and schemas in the strict dialect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..types import ToolSpec, jsonable
+from .untyped import as_dict, as_list
+
+_json = msgspec.json.Encoder(enc_hook=jsonable)
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEPT_TOOL_SETS = 64
+
+
+def encode(value: Any) -> bytes:
+    """``value`` as JSON. Lone surrogates, which have no UTF-8 form, become replacement characters."""
+    try:
+        return _json.encode(value)
+    except UnicodeEncodeError:
+        return _json.encode(_encodable(value))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in as_dict(value).items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in as_list(value)]
+    return value
+
+
+def is_object(text: str) -> bool:
+    """Whether ``text`` is a JSON object."""
+    try:
+        _object.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def arguments_object(text: str) -> str:
+    """Tool arguments as the text of a JSON object.
+
+    What a model wrote badly is sent back to it inside an object: services parse the arguments of earlier
+    calls and refuse a conversation in which one is not an object.
+    """
+    if is_object(text):
+        return text
+    return encode({"_raw": text}).decode() if text.strip() else "{}"
+
+
+def wire_name(name: str) -> str:
+    """``name`` in the alphabet all services take for names and ids."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"
+
+
+class ToolFragments:
+    """The encoded tools of a provider, once per tuple of specs (told apart by identity)."""
+
+    __slots__ = ("_encode", "_kept")
+
+    def __init__(self, encode_tool: Callable[[ToolSpec], dict[str, Any]]) -> None:
+        self._encode = encode_tool
+        self._kept: dict[tuple[int, ...], tuple[Sequence[ToolSpec], bytes]] = {}
+
+    def __call__(self, tools: Sequence[ToolSpec]) -> msgspec.Raw:
+        """The JSON array of ``tools``."""
+        # The kept specs keep their ids from being reused, so an id stands for one spec.
+        key = tuple(map(id, tools))
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= _KEPT_TOOL_SETS:
+                self._kept.clear()
+            kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in tools]))
+        return msgspec.Raw(kept[1])
+
+
+def parameters(tool: ToolSpec) -> dict[str, Any]:
+    """The JSON Schema of a tool's arguments; one without parameters takes an empty object."""
+    return tool.parameters or {"type": "object", "properties": {}}
+
+
+def strict_schema(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """``schema`` in the dialect of strict structured output, and whether it can be expressed there.
+
+    Strict wants every object closed and every property required. Open dictionaries cannot say that; for
+    them the schema comes back as it was. Source: OpenAI, "Structured Outputs: supported schemas".
+    """
+    try:
+        return as_dict(_strict(schema)), True
+    except _NotStrict:
+        return schema, False
+
+
+def describes_object(schema: dict[str, Any]) -> bool:
+    """Whether the values of ``schema`` are objects; services shape nothing else."""
+    return schema.get("type") == "object" or "properties" in schema or "$ref" in schema
+
+
+def shape_instruction(schema: dict[str, Any]) -> str:
+    """What to tell a model that the service cannot hold to ``schema``."""
+    return (
+        "Your final answer must be JSON of exactly this JSON Schema, with nothing before or after it:\n"
+        + encode(schema).decode()
+    )
+
+
+class _NotStrict(Exception):  # noqa: N818 - a signal within this file, not an error anyone sees
+    pass
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(item) for item in as_list(node)]
+    if not isinstance(node, dict):
+        return node
+    tree = as_dict(node)
+    closed = {
+        key: _named(value) if key in _NAMED else _strict(value)
+        for key, value in tree.items()
+        if key != "default"
+    }
+    kind = tree.get("type")
+    if kind == "object" or "properties" in tree:
+        if tree.get("additionalProperties") not in (None, False) or "properties" not in tree:
+            raise _NotStrict
+        closed["additionalProperties"] = False
+        closed["required"] = list(tree["properties"])
+    return closed
+
+
+# Below these keys are names of the user's, not words of the schema language.
+_NAMED = frozenset({"properties", "$defs", "definitions"})
+
+
+def _named(value: Any) -> dict[str, Any]:
+    return {name: _strict(item) for name, item in as_dict(value).items()}

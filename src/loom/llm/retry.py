@@ -1,0 +1,38 @@
+"""When to ask a model service again, and how long to wait before it.
+
+A frozen value that decides; who waits is the caller. Full jitter after "Exponential Backoff And Jitter"
+(AWS Architecture Blog, 2015): clients that failed together must not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import LoomError
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently to ask again.
+
+    ``max_retries`` counts the tries after the first. ``base`` and ``cap`` are seconds of backoff. A service
+    that asks for more than ``max_wait`` seconds is not waited for: the error goes up as it is.
+    """
+
+    max_retries: int = 2
+    base: float = 0.5
+    cap: float = 8.0
+    max_wait: float = 60.0
+    rand: Callable[[], float] = random.random
+
+    def delay(self, error: LoomError, attempt: int) -> float | None:
+        """Seconds to wait before try ``attempt`` + 1 (the first is 0), or None to give up."""
+        if attempt >= self.max_retries or not error.retryable:
+            return None
+        asked: float | None = getattr(error, "retry_after", None)
+        backoff = self.rand() * min(self.cap, self.base * 2.0**attempt)
+        if asked is None:
+            return backoff
+        return None if asked > self.max_wait else asked + backoff

@@ -1,0 +1,387 @@
+"""The harness face: an agent put together by hand, which answers one turn of a conversation you keep.
+
+No session, no store: the messages go in, a turn comes out, and nothing of it stays on the agent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from .errors import ConfigError, HookFailed, to_exception
+from .events import ErrorRaised, Event, RunFinished, RunStarted, TextDelta, ThinkingDelta, ToolCallDelta
+from .events import ToolFinished, ToolRequested, ToolStarted
+from .hitl.base import Human
+from .kernel.budget import Budget
+from .kernel.engine import Engine, Scope
+from .kernel.journal import Journal
+from .kernel.loop import Interrupt, drive
+from .kernel.state import State
+from .llm.base import ContentDeltaEvent, LLMProvider, ThinkingDeltaEvent, ToolCallDeltaEvent
+from .llm.registry import ProviderRegistry
+from .loop_events import (
+    DoneEvent,
+    ErrorEvent,
+    LimitReachedEvent,
+    ToolExecResultEvent,
+    ToolExecStartEvent,
+    TurnEvent,
+)
+from .policies.governance import GovernancePolicy
+from .requests import Answer, Request
+from .signals import RuntimeTask
+from .tools.base import ToolHandler
+from .tools.registry import ToolRegistry
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, Usage
+
+AFFIRMATIVES = frozenset(
+    {"yes", "y", "ok", "okay", "sure", "correct", "right", "yeah", "yep", "go ahead", "proceed", "continue",
+     "please", "do it"}
+)  # fmt: skip
+NEGATIVES = frozenset({"no", "n", "nope", "cancel", "stop", "don't", "dont", "negative"})
+_REPORTED = frozenset({"stuck", "output_truncated", "content_filter", "refusal", "empty_reply"})
+"""Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
+
+
+@dataclass(kw_only=True)
+class AgentConfig:
+    """How a loop agent works. All hooks are optional; those of the turn may be sync or async.
+
+    ``on_before_turn(messages)`` may return other messages, ``choose_model(messages)`` a model id,
+    ``before_llm_call(messages)`` the messages of this one call. ``on_tool_result(ToolCall, text)``,
+    ``on_event(kind, payload)`` and ``on_after_turn(turn)`` watch. ``serialize_event(event)`` wraps what a
+    stream yields; ``limit_message_builder(max_iterations)`` words the reply of a turn that ran out.
+    """
+
+    max_iterations: int = 32
+    model: str | None = None
+    system_preamble: str = ""
+    extra_tools: Sequence[ToolHandler] | None = None
+    governance: GovernancePolicy | None = None
+    on_before_turn: Callable[[list[ChatMessage]], Any] | None = None
+    on_after_turn: Callable[[AgentTurn], Any] | None = None
+    on_tool_result: Callable[[ToolCall, str], Any] | None = None
+    on_event: Callable[[str, dict[str, Any]], Any] | None = None
+    choose_model: Callable[[list[ChatMessage]], str | None] | None = None
+    before_llm_call: Callable[[list[ChatMessage]], Any] | None = None
+    limit_message_builder: Callable[[int], str] | None = None
+    serialize_event: Callable[[TurnEvent], Any] | None = None
+    affirmatives: frozenset[str] | set[str] | None = None
+    negatives: frozenset[str] | set[str] | None = None
+
+
+@dataclass(slots=True)
+class AgentTurn:
+    """What one turn came to. ``tool_calls`` is a count; ``messages`` is the conversation with the reply.
+
+    ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened.
+    """
+
+    reply: str
+    iterations: int = 0
+    skills_touched: list[str] | None = None
+    messages: list[ChatMessage] | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    tool_calls: int = 0
+    model: str | None = None
+    state: RunState = RunState.COMPLETED
+    error: ErrorInfo | None = None
+
+
+class Agent:
+    """A provider, tools and a config. One agent may serve any number of conversations at once.
+
+    ``human`` answers requests for approval; without one they are refused, since a turn cannot wait.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProvider | None = None,
+        provider_registry: ProviderRegistry | None = None,
+        tool_registry: ToolRegistry | None = None,
+        config: AgentConfig | None = None,
+        *,
+        human: Human | None = None,
+    ) -> None:
+        if provider is None and provider_registry is None:
+            raise ConfigError("a loop agent needs a provider or a provider_registry")
+        self.config = config or AgentConfig()
+        self.human = human
+        self._provider = provider
+        self._registry = provider_registry
+        self._tools = tool_registry if tool_registry is not None else ToolRegistry()
+
+    async def run_turn(
+        self,
+        messages: Sequence[ChatMessage],
+        context: dict[str, Any] | None = None,
+        model_id: str | None = None,
+    ) -> AgentTurn:
+        """Answer the conversation, calling tools as needed. The list is not changed.
+
+        Raises ProviderError, ContextOverflowError or HookFailed when no answer could be had; running out of
+        model calls, a reply cut short and repeated failure are told in the turn's ``state`` and ``error``.
+        """
+        turn = await self._prepare(messages, context, model_id, streaming=False)
+        async with aclosing(drive(turn.scope, turn.journal, Interrupt())) as events:
+            async for event in events:
+                turn.see(event)
+        result = turn.result()
+        if (
+            result.error is not None
+            and result.state is RunState.FAILED
+            and result.error.code not in _REPORTED
+        ):
+            raise to_exception(result.error)
+        await _call(self.config.on_after_turn, result)
+        return result
+
+    async def run_turn_stream(
+        self,
+        messages: Sequence[ChatMessage],
+        context: dict[str, Any] | None = None,
+        model_id: str | None = None,
+    ) -> AsyncIterator[Any]:
+        """Like ``run_turn``, as it happens. A failing service is an ``ErrorEvent`` and then the ``DoneEvent``."""
+        wrap = self.config.serialize_event or _as_it_is
+        turn = await self._prepare(messages, context, model_id, streaming=True)
+        await _call(
+            self.config.on_event,
+            "stream_start",
+            {"model": turn.scope.engine.model, "num_messages": len(messages)},
+        )
+        async with aclosing(drive(turn.scope, turn.journal, Interrupt())) as events:
+            async for event in events:
+                turn.see(event)
+                told = _told(event, turn)
+                if told is not None:
+                    yield wrap(told)
+        result = turn.result()
+        if result.error is not None:
+            await _call(self.config.on_event, "stream_error", {"phase": "iterate", "error": result.error})
+        await _call(self.config.on_after_turn, result)
+        yield wrap(turn.done(result))
+
+    async def _prepare(
+        self,
+        messages: Sequence[ChatMessage],
+        context: dict[str, Any] | None,
+        model_id: str | None,
+        *,
+        streaming: bool,
+    ) -> _Turn:
+        config = self.config
+        said = list(messages)
+        await _call(config.on_event, "turn_start", {"num_messages": len(said)})
+        if config.on_before_turn is not None:
+            said = list(await _call(config.on_before_turn, said) or said)
+        said = _spelled_out(said, config)
+        if model_id is None and config.choose_model is not None:
+            model_id = config.choose_model(said)
+        provider, model = self._resolve(model_id or config.model)
+        engine = Engine(
+            provider=provider,
+            model=model,
+            instructions=_instructions(config.system_preamble, context),
+            tools=self._all_tools(),
+            governance=config.governance or GovernancePolicy(),
+            edit_messages=_guarded(config.before_llm_call) if config.before_llm_call else None,
+        )
+        if config.on_tool_result is not None:
+            engine.hooks.on("tool.finished", _tool_watcher(config.on_tool_result))
+        limits = Limits(max_iterations=config.max_iterations)
+        scope = Scope(
+            engine=engine, budget=Budget(limits), human=self.human or _Nobody(), streaming=streaming
+        )
+        journal = Journal(
+            _TurnLog(), State(), session_id="", run_id=f"turn_{secrets.token_hex(8)}", clock=time.time
+        )
+        await journal.write([RunStarted(task=RuntimeTask(goal=_goal(said)), messages=said, limits=limits)])
+        return _Turn(scope, journal, config)
+
+    def _resolve(self, model_id: str | None) -> tuple[LLMProvider, str | None]:
+        if self._registry is not None:
+            model_id = model_id or (self._registry.default_model if self._provider is None else None)
+            if model_id is not None:
+                try:
+                    return self._registry.resolve(model_id)
+                except KeyError:
+                    if self._provider is None:
+                        known = ", ".join(self._registry.list_models())
+                        raise ConfigError(
+                            f"there is no model {model_id!r} in the registry, only {known}"
+                        ) from None
+        if self._provider is None:
+            raise ConfigError("the provider registry is empty; register a model first")
+        return self._provider, model_id
+
+    def _all_tools(self) -> ToolRegistry:
+        if not self.config.extra_tools:
+            return self._tools
+        return ToolRegistry([*self._tools, *self.config.extra_tools])
+
+
+class _TurnLog:
+    """The log of a turn that nobody keeps."""
+
+    safe = True
+
+    def __init__(self) -> None:
+        self.seq = 0
+
+    async def append(self, events: Sequence[Event]) -> None:
+        self.seq += len(events)
+
+
+class _Nobody:
+    """A human who is not there; a turn cannot wait, so the answer is no."""
+
+    async def ask(self, request: Request) -> Answer | None:
+        return request.deny("nobody is there to approve it")
+
+
+class _Turn:
+    """One turn under way: folds the events into the result."""
+
+    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig) -> None:
+        self.scope = scope
+        self.journal = journal
+        self.arguments: dict[str, str] = {}
+        self._config = config
+        self._model = scope.engine.model
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, ToolRequested):
+            self.arguments[event.call_id] = event.arguments
+        elif event.type == "model.replied":
+            self._model = getattr(event, "model", None) or self._model
+
+    def result(self) -> AgentTurn:
+        state = self.journal.state
+        return AgentTurn(
+            reply=self._reply(state),
+            iterations=state.iterations,
+            skills_touched=[],
+            messages=list(state.transcript),
+            input_tokens=state.usage.input_tokens,
+            output_tokens=state.usage.output_tokens,
+            tool_calls=state.tool_calls,
+            model=self._model,
+            state=state.status,
+            error=state.error,
+        )
+
+    def _reply(self, state: State) -> str:
+        if state.status is RunState.LIMIT_REACHED:
+            build = self._config.limit_message_builder
+            return build(self._config.max_iterations) if build else "[iteration limit reached]"
+        if state.error is not None and state.error.code == "stuck":
+            return f"[stopped: {state.error.message}]"
+        return state.output
+
+    def done(self, turn: AgentTurn) -> DoneEvent:
+        context: dict[str, Any] = {
+            "messages": [msgspec.to_builtins(message) for message in turn.messages or ()]
+        }
+        if turn.state is RunState.LIMIT_REACHED:
+            context["limit_reached"] = True
+        elif turn.error is not None:
+            context["stuck_loop" if turn.error.code == "stuck" else "partial"] = True
+        stop = self.journal.state.stop_reason
+        return DoneEvent(
+            model=turn.model or "",
+            iterations=turn.iterations,
+            input_tokens=turn.input_tokens,
+            output_tokens=turn.output_tokens,
+            tool_calls=turn.tool_calls,
+            stop_reason=stop.value if stop else None,
+            context=context,
+        )
+
+
+def _told(event: Event, turn: _Turn) -> TurnEvent | None:
+    """A kernel event in the harness's words."""
+    match event:
+        case TextDelta():
+            return ContentDeltaEvent(event.text)
+        case ThinkingDelta():
+            return ThinkingDeltaEvent(event.text)
+        case ToolCallDelta():
+            return ToolCallDeltaEvent(event.index, event.call_id, event.name, event.arguments or None)
+        case ToolStarted():
+            return ToolExecStartEvent(event.call_id, event.name, turn.arguments.get(event.call_id, "{}"))
+        case ToolFinished():
+            return ToolExecResultEvent(event.call_id, event.name, event.result.text, event.outcome != "ok")
+        case RunFinished() if event.state is RunState.LIMIT_REACHED:
+            return LimitReachedEvent(event.iterations)
+        case ErrorRaised():
+            error = event.error
+            return ErrorEvent(error.message, error.code, error.status, error.retryable)
+        case _:
+            return None
+
+
+def _goal(messages: Sequence[ChatMessage]) -> str:
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            return message.text_content or ""
+    return ""
+
+
+def _instructions(preamble: str, context: dict[str, Any] | None) -> str:
+    if not context:
+        return preamble
+    lines = "\n".join(f"{key}: {value}" for key, value in context.items())
+    return f"{preamble}\n\n## Context\n{lines}".lstrip()
+
+
+def _spelled_out(messages: list[ChatMessage], config: AgentConfig) -> list[ChatMessage]:
+    """A bare yes or no, with the question it answers beside it. Only the conversation itself is looked at."""
+    if len(messages) < 2 or messages[-1].role is not Role.USER or not isinstance(messages[-1].content, str):
+        return messages
+    asked = re.search(r"([^?]{1,200}\?)[^?]*$", messages[-2].text_content or "")
+    word = messages[-1].content.strip().lower().rstrip(".!")
+    yes = AFFIRMATIVES if config.affirmatives is None else config.affirmatives
+    no = NEGATIVES if config.negatives is None else config.negatives
+    if messages[-2].role is not Role.ASSISTANT or asked is None or word not in (*yes, *no):
+        return messages
+    kind = "affirmative" if word in yes else "negative"
+    text = f'{messages[-1].content} ({kind} answer to: "{asked[1].strip()}")'
+    return [*messages[:-1], msgspec.structs.replace(messages[-1], content=text)]
+
+
+def _guarded(hook: Callable[[list[ChatMessage]], Any]) -> Callable[[list[ChatMessage]], Awaitable[Any]]:
+    async def edit(messages: list[ChatMessage]) -> Any:
+        try:
+            return await _call(hook, messages)
+        except Exception as error:  # the application's code; its failure is named for what it is
+            raise HookFailed(f"the before_llm_call hook failed: {type(error).__name__}: {error}") from error
+
+    return edit
+
+
+def _tool_watcher(hook: Callable[[ToolCall, str], Any]) -> Callable[..., Any]:
+    async def watch(**event: Any) -> None:
+        await _call(hook, ToolCall(event["call_id"], event["name"]), event["result"].text)
+
+    return watch
+
+
+async def _call(hook: Callable[..., Any] | None, *arguments: Any) -> Any:
+    if hook is None:
+        return None
+    result = hook(*arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _as_it_is(event: TurnEvent) -> Any:
+    return event

@@ -1,0 +1,154 @@
+"""How an agent runs, as one frozen value: limits and policies. ``loom.Runtime`` and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from ..safety.permissions import PermissionMode
+from ..types import Limits
+from .governance import GovernancePolicy
+from .restore import SessionRestorePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeLimits:
+    """What one run may spend, its children included; None is no limit.
+
+    ``max_iterations`` counts model calls. ``max_cost`` is in the currency of the model's price, which must
+    be known. ``max_seconds`` is wall time, waiting for a human apart. ``tool_timeout`` is seconds per call
+    for tools that do not say themselves. ``max_result_chars`` caps what one tool result puts into the window.
+    """
+
+    max_iterations: int | None = 100
+    max_tool_calls: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    max_seconds: float | None = None
+    max_depth: int | None = 5
+    tool_timeout: float = 300.0
+    max_result_chars: int = 20_000
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_iterations",
+            "max_tool_calls",
+            "max_tokens",
+            "max_cost",
+            "max_seconds",
+            "max_depth",
+        ):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float) or value < 0
+            ):
+                raise ConfigError(
+                    f"{name} must be a number of at least 0, or None for no limit, not {value!r}"
+                )
+        if self.tool_timeout <= 0 or self.max_result_chars <= 0:
+            raise ConfigError("tool_timeout and max_result_chars must be positive")
+
+    def of_a_run(self) -> Limits:
+        """The part that is written into a run's log."""
+        return Limits(
+            self.max_iterations,
+            self.max_tool_calls,
+            self.max_tokens,
+            self.max_cost,
+            self.max_seconds,
+            self.max_depth,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The composition of policies. Every field is a frozen value, so sharing one between agents is safe.
+
+    ``output_attempts`` is how many replies may be judged against ``output_type`` before the run fails.
+    """
+
+    limits: RuntimeLimits = RuntimeLimits()
+    governance: GovernancePolicy = GovernancePolicy()
+    session_restore: SessionRestorePolicy = SessionRestorePolicy(whole=True)
+    output_attempts: int = 3
+    profile: str = "custom"
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.output_attempts < 1:
+            raise ConfigError("output_attempts must be at least 1")
+
+    def describe(self) -> dict[str, Any]:
+        """The policies as plain data, for logs and debugging."""
+        limits = self.limits
+        return {
+            "profile": self.profile,
+            "limits": {name: getattr(limits, name) for name in limits.__slots__},
+            "policies": {
+                "governance": type(self.governance).__name__,
+                "session_restore": type(self.session_restore).__name__,
+            },
+            "governance": {"mode": str(self.governance.mode), "rules": len(self.governance.rules)},
+            "session_restore": {
+                name: getattr(self.session_restore, name) for name in self.session_restore.__struct_fields__
+            },
+        }
+
+    @classmethod
+    def sdk(
+        cls,
+        *,
+        limits: RuntimeLimits | None = None,
+        governance: GovernancePolicy | None = None,
+        session_restore: SessionRestorePolicy | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Runtime:
+        """For an application that calls the agent: 32 model calls, destructive tools ask."""
+        return cls._preset("sdk", 32, limits, governance, session_restore, extensions)
+
+    @classmethod
+    def long_running(
+        cls,
+        *,
+        limits: RuntimeLimits | None = None,
+        governance: GovernancePolicy | None = None,
+        session_restore: SessionRestorePolicy | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Runtime:
+        """For long tasks: 128 model calls, a window on the session's past."""
+        restore = session_restore or SessionRestorePolicy.window()
+        return cls._preset("long_running", 128, limits, governance, restore, extensions)
+
+    @classmethod
+    def supervised(
+        cls,
+        *,
+        limits: RuntimeLimits | None = None,
+        governance: GovernancePolicy | None = None,
+        session_restore: SessionRestorePolicy | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Runtime:
+        """For work under a human's eye: everything that is not read-only asks."""
+        watched = governance or GovernancePolicy(mode=PermissionMode.SUPERVISED)
+        restore = session_restore or SessionRestorePolicy.window()
+        return cls._preset("supervised", 80, limits, watched, restore, extensions)
+
+    @classmethod
+    def _preset(
+        cls,
+        profile: str,
+        iterations: int,
+        limits: RuntimeLimits | None,
+        governance: GovernancePolicy | None,
+        session_restore: SessionRestorePolicy | None,
+        extensions: Mapping[str, Any] | None,
+    ) -> Runtime:
+        return cls(
+            limits=limits or RuntimeLimits(max_iterations=iterations),
+            governance=governance or GovernancePolicy(),
+            session_restore=session_restore or SessionRestorePolicy.everything(),
+            profile=profile,
+            extensions=dict(extensions or {}),
+        )

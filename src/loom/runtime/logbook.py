@@ -1,0 +1,91 @@
+"""A session's log while a run writes to it: the lease is taken, kept alive and given back here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from ..errors import LeaseLost, SessionBusy, StoreError
+from ..events import Event
+from ..store.base import Lease, SessionStore
+
+logger = logging.getLogger("loom.session")
+
+LEASE_TTL = 30.0
+"""Seconds a session stays ours when this process dies; three missed renewals at the usual interval of a third."""
+BUSY_WAIT = 10.0
+"""Seconds to wait for a session that another process works in before giving up."""
+_POLL = 0.05
+
+
+def new_owner() -> str:
+    """A name for who holds a lease, for people who read it in an error."""
+    return f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+class Logbook:
+    """The kernel's ``EventLog`` over a store: seqs follow each other, and only the lease's holder writes."""
+
+    def __init__(self, store: SessionStore, lease: Lease, seq: int) -> None:
+        self.seq = seq
+        self.safe = not store.durable
+        self._store = store
+        self._lease = lease
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Keep all of these events or none."""
+        try:
+            await self._store.append(self._lease, events)
+        except LeaseLost:
+            # It may only have expired, in a process that slept; if nobody came in between it is still ours.
+            self._lease = await self._store.renew(self._lease, ttl=LEASE_TTL)
+            await self._store.append(self._lease, events)
+        except OSError as error:
+            raise StoreError(f"not saved: {error}") from error
+        self.seq += len(events)
+
+    async def keep_alive(self) -> None:
+        """Renew the lease until cancelled or lost."""
+        while True:
+            await asyncio.sleep(LEASE_TTL / 3)
+            try:
+                self._lease = await self._store.renew(self._lease, ttl=LEASE_TTL)
+            except LeaseLost:
+                logger.warning("session %s was taken over", self._lease.session_id)
+                return
+            except StoreError:
+                logger.warning("could not renew the lease on %s", self._lease.session_id, exc_info=True)
+
+    async def release(self) -> None:
+        """Give the session back."""
+        await self._store.release(self._lease)
+
+
+@asynccontextmanager
+async def open_logbook(store: SessionStore, session_id: str, owner: str) -> AsyncIterator[Logbook]:
+    """Hold a session for the time of the block. Raises SessionBusy when another process does not let go."""
+    ttl = LEASE_TTL if store.durable else float("inf")
+    lease = await _acquire(store, session_id, owner, ttl)
+    logbook = Logbook(store, lease, await store.head(session_id))
+    keeper = asyncio.create_task(logbook.keep_alive()) if store.durable else None
+    try:
+        yield logbook
+    finally:
+        if keeper is not None:
+            keeper.cancel()
+        await logbook.release()
+
+
+async def _acquire(store: SessionStore, session_id: str, owner: str, ttl: float) -> Lease:
+    deadline = asyncio.get_running_loop().time() + BUSY_WAIT
+    while True:
+        try:
+            return await store.acquire(session_id, owner=owner, ttl=ttl)
+        except SessionBusy:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(_POLL)

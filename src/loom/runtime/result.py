@@ -1,0 +1,82 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic
+
+from msgspec import Struct
+
+from ..events import Event, RunFinished, ToolFinished
+from ..kernel.state import State
+from ..requests import Request
+from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, RunState, Usage
+from .history import artifacts_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    OutputT = TypeVar("OutputT", default=str)
+else:
+    from typing import TypeVar
+
+    OutputT = TypeVar("OutputT")
+
+
+class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
+    """What a run came to. Read fields as attributes or as keys: ``result.output``, ``result["output"]``.
+
+    ``state`` is ``COMPLETED`` only for success; ``output`` is then the answer (validated when the agent has
+    an ``output_type``), otherwise the last text the model wrote, which may be empty. ``pending`` are the
+    requests a waiting run waits for. ``denied`` are the results of refused calls. ``cost`` is None when a
+    price is not known. ``messages`` are those of this run. ``duration_ms`` leaves out waiting for people.
+    """
+
+    run_id: str
+    session_id: str
+    state: RunState
+    output: OutputT
+    artifacts: Sequence[Artifact] = ()
+    events: Sequence[Event] = ()
+    messages: Sequence[ChatMessage] = ()
+    usage: Usage = Usage()
+    cost: float | None = None
+    iterations: int = 0
+    error: ErrorInfo | None = None
+    pending: Sequence[Request] = ()
+    denied: Sequence[ToolFinished] = ()
+    duration_ms: int = 0
+
+    @property
+    def status(self) -> str:
+        """The state as a word."""
+        return self.state.value
+
+    @property
+    def ok(self) -> bool:
+        """True when the run did what was asked."""
+        return self.state is RunState.COMPLETED
+
+
+def result_of(
+    state: State, events: Sequence[Event], *, output: Any = None, error: ErrorInfo | None = None
+) -> RunResult[Any]:
+    """Fold a run that has ended or waits. ``error`` is what kept it from being written down to its end."""
+    ended = events[-1] if events and isinstance(events[-1], RunFinished) else None
+    status = RunState.FAILED if error else state.status if ended else RunState.WAITING
+    return RunResult(
+        run_id=state.run_id,
+        session_id=state.session_id,
+        state=status,
+        output=state.output if output is None else output,
+        artifacts=artifacts_of(state, events[-1].at if events else 0.0) if ended else (),
+        events=tuple(events),
+        messages=tuple(state.transcript.after(state.own)),
+        usage=state.usage,
+        cost=state.cost if state.iterations else None,
+        iterations=state.iterations,
+        error=error or state.error,
+        pending=() if ended or error else state.requests,
+        denied=tuple(e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"),
+        duration_ms=int(state.active_seconds * 1000),
+    )

@@ -1,0 +1,278 @@
+"""One run: a handle that starts it, follows it, stops it and tells what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Generic
+
+import msgspec
+
+from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
+from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
+from ..kernel.budget import Budget
+from ..kernel.engine import Scope
+from ..kernel.journal import Journal
+from ..kernel.loop import Interrupt, drive
+from ..kernel.people import checked
+from ..kernel.state import State, fold
+from ..policies.restore import SessionRestorePolicy
+from ..requests import Answer
+from ..signals import RuntimeTask
+from ..tools.base import RunContext, ToolContext
+from ..types import Artifact, RunState
+from .followers import Followers
+from .logbook import Logbook, open_logbook
+from .result import OutputT, RunResult, result_of
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def new_run_id() -> str:
+    """A fresh run id."""
+    return f"run_{secrets.token_hex(12)}"
+
+
+class Run(Generic[OutputT]):
+    """A handle on one run. ``await run`` gives its result, ``async for event in run`` follows it.
+
+    Made by ``Session.start``, ``stream`` and ``resume``. A run that waits for an answer has a result too, in
+    the state ``WAITING``; ``session.resume`` goes on with it, in this process or another.
+    """
+
+    def __init__(
+        self,
+        session: Session[OutputT, Any],
+        *,
+        run_id: str | None,
+        task: RuntimeTask | None = None,
+        context: RunContext[Any] | None = None,
+        answers: Sequence[Answer] = (),
+        parent: ToolContext[Any] | None = None,
+        streaming: bool = True,
+    ) -> None:
+        self.id = run_id or ""
+        self.session = session
+        self.task = task
+        self.context: RunContext[Any] = context or RunContext()
+        self.state = RunState.QUEUED
+        self._answers = tuple(answers)
+        self._parent = parent
+        self._streaming = streaming
+        self._events: list[Event] = []
+        self._followers = Followers()
+        self._interrupt = Interrupt()
+        self._driver: asyncio.Task[None] | None = None
+        self._result: RunResult[OutputT] | None = None
+
+    # --- following ------------------------------------------------------------------------------------
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the run's events with a seq over ``after``: the kept ones so far, then all as they happen.
+
+        Any number of readers see the same order. Deltas are only seen by those who are there. Raises what
+        kept the run from going on (a StoreError, a RequestClosed), never what a model or tool did.
+        """
+        async for event in self._followers.follow(lambda: [e for e in self._events if e.seq > after]):
+            yield event
+        if self._driver is not None and self._driver.done():
+            self._driver.result()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self.events()
+
+    async def wait(self) -> RunResult[OutputT]:
+        """Wait until the run has ended or waits for an answer, and return its result.
+
+        Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``.
+        """
+        if self._driver is None:
+            raise RuntimeError("this run is driven by the stream it belongs to; read that to its end")
+        await asyncio.shield(self._driver)
+        assert self._result is not None
+        return self._result
+
+    def __await__(self) -> Generator[Any, None, RunResult[OutputT]]:
+        return self.wait().__await__()
+
+    @property
+    def result(self) -> RunResult[OutputT] | None:
+        """The result, once there is one."""
+        return self._result
+
+    async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
+        """Stop the run at its next await, settle what was under way, and return the result.
+
+        None when the run is driven by a stream, which then ends by itself. A run that has ended stays so.
+        """
+        if self._result is None:
+            self._interrupt(CancelRequested(reason=reason))
+        return None if self._driver is None else await self.wait()
+
+    async def artifacts(self) -> list[Artifact]:
+        """What the run produced that outlives it, once it has ended."""
+        result = self._result or await self.wait()
+        return list(result.artifacts)
+
+    async def transcript(self) -> dict[str, Any]:
+        """Everything about the run as plain data."""
+        result = self._result or await self.wait()
+        return {
+            "run_id": self.id,
+            "session_id": self.session.id,
+            "state": result.state.value,
+            "prompt": self.task.goal if self.task else "",
+            "context": self.context.to_payload(),
+            "output": msgspec.to_builtins(result.output, enc_hook=str),
+            "messages": [msgspec.to_builtins(message) for message in result.messages],
+            "events": [msgspec.to_builtins(event) for event in result.events],
+            "artifacts": [msgspec.to_builtins(artifact) for artifact in result.artifacts],
+        }
+
+    # --- driving --------------------------------------------------------------------------------------
+
+    def begin(self) -> Run[OutputT]:
+        """Drive the run in a task of its own. Needs a running event loop."""
+        self._driver = asyncio.create_task(self._drain(), name=f"loom {self.id or 'resume'}")
+        self._driver.add_done_callback(_retrieve)
+        return self
+
+    async def _drain(self) -> None:
+        async with aclosing(self.advance()) as events:
+            async for _ in events:
+                pass
+
+    async def advance(self) -> AsyncGenerator[Event, None]:
+        """Drive the run right here, yielding every event. Leaving early cancels it."""
+        session = self.session
+        try:
+            async with session.turn, open_logbook(session.store, session.id, session.owner) as logbook:
+                await session.catch_up(logbook.seq)
+                journal = await self._open(logbook)
+                if journal is None:
+                    return
+                async with aclosing(self._drive(journal)) as events:
+                    async for event in events:
+                        if event.durable:
+                            self._events.append(event)
+                        self._followers.put(event)
+                        yield event
+        finally:
+            self._followers.close()
+
+    async def _drive(self, journal: Journal) -> AsyncGenerator[Event, None]:
+        session, unsaved = self.session, None
+        self.state = RunState.RUNNING
+        try:
+            async with aclosing(drive(self._scope(journal.state), journal, self._interrupt)) as events:
+                async for event in events:
+                    yield event
+        except StoreError as error:
+            unsaved = error.info()
+        finally:
+            state = journal.state
+            self.state = state.status if state.status.terminal else RunState.WAITING
+            session.history.finish(state, [*self._events, *journal.outbox], journal.seq)
+        state = journal.unsaved_state()
+        if unsaved is None and state.status.terminal:
+            unsaved = session.record(state, self._events, self.context)
+        result = result_of(state, self._events, output=session.parse(state), error=unsaved)
+        self._result, self.state = result, result.state
+        if state.status.terminal and session.engine.hooks.wants("after_run"):
+            payload = {"run_id": self.id, "session_id": session.id, "prompt": state.goal, "result": result}
+            await session.engine.hooks.tell("after_run", payload)
+
+    def _scope(self, state: State) -> Scope:
+        session, above = self.session, self._parent.scope if self._parent else None
+        budget = Budget(state.limits, above.budget if above else None)
+        budget.charge(
+            iterations=state.iterations + state.child_iterations,
+            tool_calls=state.tool_calls,
+            usage=state.usage,
+            cost=state.cost,
+        )
+        return Scope(
+            engine=session.engine,
+            budget=budget,
+            store=session.store,
+            context=self.context,
+            human=session.human or (above.human if above else None),
+            streaming=self._streaming,
+            rates=session.rates,
+        )
+
+    async def _open(self, logbook: Logbook) -> Journal | None:
+        """The journal of this run, with what begins or resumes it written down; None when it has ended."""
+        if self.task is None:
+            return await self._reopen(logbook)
+        session, depth = self.session, self._parent.depth + 1 if self._parent else 0
+        deepest = session.limits.max_depth
+        if deepest is not None and depth > deepest:
+            raise BudgetExceeded(f"max_depth of {deepest} reached: this run would be {depth} deep")
+        restore = session.restore
+        said, window = session.history.before(logbook.seq + 1, restore)
+        journal = self._journal(logbook, State(transcript=said))
+        started = RunStarted(
+            task=self.task,
+            inputs=self.context.to_payload(),
+            restore=restore.to_fields(),
+            restored=restore.summary(window),
+            limits=session.limits,
+            depth=depth,
+            parent_run_id=self._parent.run_id if self._parent else None,
+        )
+        await journal.write([started])
+        return journal
+
+    async def _reopen(self, logbook: Logbook) -> Journal | None:
+        session = self.session
+        if not self.id:
+            unfinished = await session.store.unfinished_runs(session.id)
+            if not unfinished:
+                raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
+            self.id = unfinished[-1]
+        events = await session.store.read(session.id, run_id=self.id)
+        if not events or not isinstance(started := events[0], RunStarted):
+            raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
+        restore = SessionRestorePolicy.from_fields(started.restore)
+        said, _ = session.history.before(started.seq, restore)
+        state = fold(events, State(transcript=said))
+        self.task, self._events = started.task, events
+        if not self.context.inputs:
+            self.context.inputs = dict(started.inputs)
+        if state.status.terminal:
+            if self._answers:
+                raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
+            self._result = result_of(state, events, output=session.parse(state))
+            self.state = state.status
+            return None
+        answered = [RequestAnswered(answer=self._checked(answer, state)) for answer in self._answers]
+        journal = self._journal(logbook, state)
+        stood = RunState.WAITING if state.requests else RunState.RUNNING
+        await journal.write([RunResumed(from_state=stood), *answered])
+        return journal
+
+    def _checked(self, answer: Answer, state: State) -> Answer:
+        for request in state.requests:
+            if request.id == answer.request_id:
+                return checked(answer, request, self.session.engine.clock())
+        raise RequestClosed(
+            f"request {answer.request_id} is not open: it was answered, or belongs to another run"
+        )
+
+    def _journal(self, logbook: Logbook, state: State) -> Journal:
+        self.id = self.id or new_run_id()
+        session = self.session
+        return Journal(logbook, state, session_id=session.id, run_id=self.id, clock=session.engine.clock)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id or '(to resume)'} of session {self.session.id}: {self.state.value}>"
+
+
+def _retrieve(driver: asyncio.Task[None]) -> None:
+    """Whoever waits gets the exception; with nobody waiting it is in the log of the store already."""
+    if not driver.cancelled():
+        driver.exception()

@@ -1,0 +1,314 @@
+"""A session: runs that remember each other, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
+from weakref import WeakValueDictionary
+
+from msgspec import to_builtins
+
+from ..errors import ConfigError, StoreError
+from ..events import Event, SessionForked
+from ..hitl.base import Human
+from ..kernel.engine import CallRates, Engine
+from ..kernel.state import State
+from ..policies.restore import PastRun, SessionRestorePolicy
+from ..requests import Answer, Request
+from ..signals import RuntimeTask
+from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
+from ..tools.base import RunContext, ToolContext
+from ..types import ErrorInfo, Limits, RunState
+from .history import History, artifacts_of, turn_messages
+from .logbook import new_owner, open_logbook
+from .result import OutputT, RunResult
+from .run import Run, new_run_id
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    DepsT = TypeVar("DepsT", default=Any)
+else:
+    from typing import TypeVar
+
+    DepsT = TypeVar("DepsT")
+
+logger = logging.getLogger("loom.session")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """Which session, and what is known about it. Without an id it is a new one."""
+
+    id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    extensions: dict[str, Any] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Metadata and extensions as one dict; extensions win."""
+        return {**self.metadata, **self.extensions}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """What a session stands on: everything it needs of the agent it belongs to, none of it its own.
+
+    ``records`` says that finished runs go to the store's record half, because its log does not last.
+    """
+
+    engine: Callable[[], Engine]
+    store: SessionStore
+    limits: Limits
+    restore: SessionRestorePolicy
+    human: Human | None = None
+    parse: Callable[[str], Any] | None = None
+    context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
+    records: bool = False
+
+
+class Session(Generic[OutputT, DepsT]):
+    """Runs that remember each other. Made by ``agent.session``; the same id gives the same session.
+
+    Runs of one session take turns; sessions never see each other. With a durable store another process may
+    open the same session: whoever runs holds its lease, the others wait.
+    """
+
+    def __init__(self, grounds: Grounds, config: SessionConfig) -> None:
+        self.id = config.id or f"ses_{secrets.token_hex(12)}"
+        self.config = config
+        self.metadata = config.to_metadata()
+        self.store = grounds.store
+        self.limits = grounds.limits
+        self.restore = grounds.restore
+        self.human = grounds.human
+        self.owner = new_owner()
+        self.turn = asyncio.Lock()
+        self.history = History()
+        self.rates = CallRates()
+        self._grounds = grounds
+        self._opened = False
+        self._runs: WeakValueDictionary[str, Run[OutputT]] = WeakValueDictionary()
+
+    # --- what one does with a session -------------------------------------------------------------
+
+    def start(
+        self,
+        task: str | RuntimeTask,
+        *,
+        context: RunContext[DepsT] | None = None,
+        deps: DepsT | None = None,
+        parent: ToolContext[Any] | None = None,
+    ) -> Run[OutputT]:
+        """Start a run in the background and return its handle at once. Needs a running event loop.
+
+        ``parent`` is the context of the tool that starts it, when one does: budget, depth and human are then
+        shared. Raises ValueError for an empty task.
+        """
+        return self._new_run(task, context, deps, parent, streaming=True).begin()
+
+    async def run(
+        self,
+        task: str | RuntimeTask,
+        *,
+        context: RunContext[DepsT] | None = None,
+        deps: DepsT | None = None,
+        parent: ToolContext[Any] | None = None,
+    ) -> RunResult[OutputT]:
+        """Run a task to its end, or until it waits for an answer, and return its result.
+
+        Cancelling this call cancels the run, which is settled and written down first.
+        """
+        run = self._new_run(task, context, deps, parent, streaming=False)
+        async with aclosing(run.advance()) as events:
+            async for _ in events:
+                pass
+        assert run.result is not None
+        return run.result
+
+    async def stream(
+        self,
+        task: str | RuntimeTask,
+        *,
+        context: RunContext[DepsT] | None = None,
+        deps: DepsT | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Run a task and yield its events as they happen; leaving the loop early cancels the run.
+
+        The last event of a run that ended is ``run.finished``; of one that waits, ``request.opened``.
+        """
+        run = self._new_run(task, context, deps, None, streaming=True)
+        async with aclosing(run.advance()) as events:
+            async for event in events:
+                yield event
+
+    def resume(
+        self,
+        run_id: str | None = None,
+        answers: Sequence[Answer] = (),
+        *,
+        context: RunContext[DepsT] | None = None,
+        deps: DepsT | None = None,
+        parent: ToolContext[Any] | None = None,
+    ) -> Run[OutputT]:
+        """Go on with a run that waits or whose process died; returns the same kind of handle as ``start``.
+
+        ``run_id`` None is the session's newest unfinished run. ``answers`` may answer some of the open
+        requests; each counts once. Waiting for the handle raises RecordNotFound when there is no such run,
+        RequestClosed when an answer is to no open request; nothing is changed then.
+        """
+        run = Run(
+            self,
+            run_id=run_id,
+            context=self._context(context, deps),
+            answers=answers,
+            parent=parent,
+        )
+        if run_id:
+            self._runs[run_id] = run
+        return run.begin()
+
+    async def pending(self) -> list[Request]:
+        """The requests of this session that nobody has answered, oldest first."""
+        return await self.store.open_requests(self.id)
+
+    async def fork(self, id: str | None = None, *, at: int | None = None) -> Session[OutputT, DepsT]:  # noqa: A002
+        """A new session that begins with what this one had said by the seq ``at`` (default: by now).
+
+        Raises ConfigError when the id is taken.
+        """
+        head = await self.store.head(self.id)
+        await self._read_to(head)
+        seq = head if at is None else at
+        said, _ = self.history.before(seq + 1, SessionRestorePolicy.everything())
+        other: Session[OutputT, DepsT] = Session(self._grounds, SessionConfig(id=id, metadata=self.metadata))
+        async with open_logbook(other.store, other.id, other.owner) as logbook:
+            if logbook.seq:
+                raise ConfigError(f"session {other.id!r} exists already; fork into a new id")
+            forked = SessionForked(
+                session_id=other.id,
+                seq=1,
+                at=self.engine.clock(),
+                source_session_id=self.id,
+                source_seq=seq,
+                messages=tuple(said),
+            )
+            await logbook.append([forked])
+        return other
+
+    def forget(self) -> None:
+        """Drop this session from the store, with everything it said."""
+        self.store.delete_session(self.id)
+
+    def get_run(self, run_id: str) -> Run[OutputT] | None:
+        """The handle of a run of this process, as long as someone holds it."""
+        return self._runs.get(run_id)
+
+    def list_runs(self) -> list[Run[OutputT]]:
+        """The handles of this process's runs that someone holds."""
+        return list(self._runs.values())
+
+    @property
+    def durable(self) -> bool:
+        """True when a run survives the death of this process."""
+        return self.store.durable
+
+    # --- what a run needs of its session ----------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The agent's live parts."""
+        return self._grounds.engine()
+
+    async def catch_up(self, head: int) -> None:
+        """Know everything the log holds up to the seq ``head``. The first time also says who keeps it."""
+        if not self._opened:
+            self._opened = True
+            self._open_records()
+        await self._read_to(head)
+
+    async def _read_to(self, head: int) -> None:
+        if head != self.history.seq:
+            self.history.absorb(await self.store.read(self.id, after=self.history.seq))
+
+    def _open_records(self) -> None:
+        if self.metadata:
+            self.store.save_session(SessionRecord(self.id, self.metadata))
+        if not self._grounds.records:
+            return
+        logger.info("%s keeps finished runs only; a crash loses the run under way", type(self.store).__name__)
+        if not self.metadata and self.store.load_session(self.id) is None:
+            self.store.save_session(SessionRecord(self.id))
+        self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
+
+    def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
+        """Write a finished run to a store that keeps records only. Returns why it could not be."""
+        if not self._grounds.records:
+            return None
+        error = to_builtins(state.error) if state.error else None
+        artifacts = [to_builtins(a) for a in artifacts_of(state, events[-1].at)]
+        run = RunRecord(state.run_id, self.id, state.status.value, state.output, error)
+        transcript = TranscriptRecord(
+            state.run_id,
+            self.id,
+            state.goal,
+            state.output,
+            messages=[to_builtins(message) for message in state.transcript.after(state.own)],
+            context=context.to_payload(),
+            events=[to_builtins(event) for event in events],
+            artifacts=artifacts,
+            metadata={"state": state.status.value},
+        )
+        try:
+            self.store.save_run(run)
+            self.store.save_transcript(transcript)
+        except Exception as failure:  # the application's store; its failure must not destroy the answer
+            logger.exception("run %s was not saved", state.run_id)
+            return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
+        return None
+
+    def parse(self, state: State) -> Any:
+        """The output as the agent's ``output_type``; None leaves the text as it is."""
+        parse = self._grounds.parse
+        return parse(state.output) if parse and state.status is RunState.COMPLETED else None
+
+    def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
+        make = self._grounds.context
+        return make(context, deps) if make else context or RunContext(deps=deps)
+
+    async def begin(self, task: str, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
+        """Run a child's task under an id its parent knows, so that it can be found again."""
+        return await self._new_run(task, None, None, parent, streaming=True, run_id=run_id).begin()
+
+    def _new_run(
+        self,
+        task: str | RuntimeTask,
+        context: RunContext[Any] | None,
+        deps: Any,
+        parent: ToolContext[Any] | None,
+        *,
+        streaming: bool,
+        run_id: str = "",
+    ) -> Run[OutputT]:
+        run: Run[OutputT] = Run(
+            self,
+            run_id=run_id or new_run_id(),
+            task=RuntimeTask.from_input(task),
+            context=self._context(context, deps),
+            parent=parent,
+            streaming=streaming,
+        )
+        self._runs[run.id] = run
+        return run
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}>"
+
+
+def _past(record: TranscriptRecord) -> PastRun:
+    messages = turn_messages(record.prompt, record.output)
+    return PastRun(record.prompt, record.output, messages, inputs=record.context)

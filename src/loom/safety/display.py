@@ -1,0 +1,26 @@
+"""How untrusted text is shown to a human: whole, on one line, with nothing hidden in it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    """``text`` with every control, format and unassigned character written as an escape.
+
+    Covers line breaks, terminal escapes, zero-width and bidirectional marks; spaces other than U+0020 too.
+    """
+    return "".join(_escape(c) if _hides(c) else c for c in text)
+
+
+def _hides(character: str) -> bool:
+    if " " <= character <= "~":
+        return False
+    category = unicodedata.category(character)
+    return category in _HIDDEN or category == "Zs"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()

@@ -1,0 +1,112 @@
+"""Vetoes: conditions under which a call is refused whatever else was decided.
+
+A rule states all its conditions; they are ANDed. A rule without any condition never matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .permissions import normalise
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyEvaluator:
+    """A predicate of the application: ``handler(tool_name, arguments) -> bool``, True to veto."""
+
+    handler: Callable[[str, dict[str, Any]], bool]
+
+    @classmethod
+    def callable(cls, handler: Callable[[str, dict[str, Any]], bool]) -> SafetyEvaluator:
+        """Wrap a predicate."""
+        return cls(handler)
+
+    def evaluate(self, tool_name: str, arguments: dict[str, Any]) -> bool:
+        """Ask the predicate."""
+        return bool(self.handler(tool_name, arguments))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyRule:
+    """One veto. Text arguments are compared case-folded, width-normalised and stripped."""
+
+    name: str
+    reason: str
+    tool_names: Sequence[str] = ()
+    arg_equals: dict[str, Any] = field(default_factory=dict)
+    arg_prefixes: dict[str, str] = field(default_factory=dict)
+    arg_contains_any: dict[str, Sequence[str]] = field(default_factory=dict)
+    evaluator: SafetyEvaluator | None = None
+
+    @classmethod
+    def block_tool(cls, *, name: str, tool_names: Sequence[str], reason: str) -> SafetyRule:
+        """Veto every call of the named tools."""
+        return cls(name=name, reason=reason, tool_names=tuple(tool_names))
+
+    @classmethod
+    def when_argument_equals(
+        cls, *, name: str, tool_name: str, argument: str, value: Any, reason: str
+    ) -> SafetyRule:
+        """Veto calls whose argument equals ``value``."""
+        return cls(name=name, reason=reason, tool_names=(tool_name,), arg_equals={argument: value})
+
+    @classmethod
+    def when_argument_startswith(
+        cls, *, name: str, tool_name: str, argument: str, prefix: str, reason: str
+    ) -> SafetyRule:
+        """Veto calls whose argument begins with ``prefix``."""
+        return cls(name=name, reason=reason, tool_names=(tool_name,), arg_prefixes={argument: prefix})
+
+    @classmethod
+    def when_argument_contains_any(
+        cls, *, name: str, tool_name: str, argument: str, values: Sequence[str], reason: str
+    ) -> SafetyRule:
+        """Veto calls whose argument contains one of ``values``."""
+        return cls(
+            name=name, reason=reason, tool_names=(tool_name,), arg_contains_any={argument: tuple(values)}
+        )
+
+    @classmethod
+    def custom(
+        cls, *, name: str, reason: str, evaluator: SafetyEvaluator, tool_names: Sequence[str] = ()
+    ) -> SafetyRule:
+        """Veto calls for which the application's own predicate is true."""
+        return cls(name=name, reason=reason, tool_names=tuple(tool_names), evaluator=evaluator)
+
+    def matches(self, tool_name: str, arguments: dict[str, Any]) -> bool:
+        """Whether this rule vetoes the call. An evaluator that raises counts as a veto: it fails closed."""
+        if self.tool_names and tool_name not in self.tool_names:
+            return False
+        conditions = [
+            *(_same(arguments.get(key), value) for key, value in self.arg_equals.items()),
+            *(_text(arguments, key).startswith(normalise(value)) for key, value in self.arg_prefixes.items()),
+            *(
+                any(normalise(value) in _text(arguments, key) for value in values)
+                for key, values in self.arg_contains_any.items()
+            ),
+        ]
+        if not all(conditions):
+            return False
+        if self.evaluator is not None:
+            try:
+                return self.evaluator.evaluate(tool_name, arguments)
+            except Exception:  # the application's code; a veto that cannot decide must not let a call pass
+                return True
+        return bool(conditions or self.tool_names)
+
+
+def first_veto(rules: Sequence[SafetyRule], tool_name: str, arguments: dict[str, Any]) -> SafetyRule | None:
+    """The first rule that vetoes the call, or None."""
+    return next((rule for rule in rules if rule.matches(tool_name, arguments)), None)
+
+
+def _same(actual: Any, expected: Any) -> bool:
+    if isinstance(actual, str) and isinstance(expected, str):
+        return normalise(actual) == normalise(expected)
+    return bool(actual == expected)
+
+
+def _text(arguments: dict[str, Any], key: str) -> str:
+    return normalise(arguments.get(key, ""))

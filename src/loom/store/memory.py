@@ -1,0 +1,99 @@
+"""A store that forgets with the process: dictionaries for the records, the inherited log for the events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
+from .log import MemoryLog
+
+
+class InMemorySessionStore(SessionStore):
+    """Keeps everything in this process. The fastest store; nothing survives.
+
+    ``sessions``, ``runs`` and ``transcripts`` are the rows by id (a transcript's id is its run's).
+    ``clock`` gives Unix seconds and decides when leases expire and dedupe keys are forgotten.
+    """
+
+    durable = False
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.sessions: dict[str, SessionRecord] = {}
+        self.runs: dict[str, RunRecord] = {}
+        self.transcripts: dict[str, TranscriptRecord] = {}
+        self._memory_log = MemoryLog(clock)
+
+    def load_session(self, session_id: str) -> SessionRecord | None:
+        """See SessionStore."""
+        record = self.sessions.get(session_id)
+        return None if record is None else _copy_session(record)
+
+    def save_session(self, record: SessionRecord) -> None:
+        """See SessionStore."""
+        self.sessions[record.id] = _copy_session(record)
+
+    def save_run(self, record: RunRecord) -> None:
+        """See SessionStore."""
+        self.runs[record.id] = _copy_run(record)
+
+    def load_run(self, run_id: str) -> RunRecord | None:
+        """See SessionStore."""
+        record = self.runs.get(run_id)
+        return None if record is None else _copy_run(record)
+
+    def list_runs(self, session_id: str | None = None) -> list[RunRecord]:
+        """See SessionStore."""
+        rows = list(self.runs.values())
+        return [_copy_run(row) for row in rows if session_id is None or row.session_id == session_id]
+
+    def save_transcript(self, record: TranscriptRecord) -> None:
+        """See SessionStore."""
+        self.transcripts[record.id] = _copy_transcript(record)
+
+    def load_transcript(self, run_id: str) -> TranscriptRecord | None:
+        """See SessionStore."""
+        record = self.transcripts.get(run_id)
+        return None if record is None else _copy_transcript(record)
+
+    def list_transcripts(self, session_id: str | None = None) -> list[TranscriptRecord]:
+        """See SessionStore."""
+        rows = list(self.transcripts.values())
+        return [_copy_transcript(row) for row in rows if session_id is None or row.session_id == session_id]
+
+    def list_sessions(self) -> list[SessionRecord]:
+        """See SessionStore."""
+        return [_copy_session(row) for row in list(self.sessions.values())]
+
+    def delete_session(self, session_id: str) -> None:
+        """See SessionStore."""
+        self.sessions.pop(session_id, None)
+        for run_id in [row.id for row in list(self.runs.values()) if row.session_id == session_id]:
+            self.runs.pop(run_id, None)
+        for run_id in [row.id for row in list(self.transcripts.values()) if row.session_id == session_id]:
+            self.transcripts.pop(run_id, None)
+        self.log.forget(session_id)
+
+
+# A row handed in or out must not change when its holder writes to it later, as with a store on disk.
+
+
+def _copy_session(row: SessionRecord) -> SessionRecord:
+    return replace(row, metadata=dict(row.metadata))
+
+
+def _copy_run(row: RunRecord) -> RunRecord:
+    return replace(row, metadata=dict(row.metadata), error=None if row.error is None else dict(row.error))
+
+
+def _copy_transcript(row: TranscriptRecord) -> TranscriptRecord:
+    return replace(
+        row,
+        messages=list(row.messages),
+        context=dict(row.context),
+        events=list(row.events),
+        artifacts=list(row.artifacts),
+        metadata=dict(row.metadata),
+    )

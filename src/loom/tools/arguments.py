@@ -1,0 +1,197 @@
+"""The arguments of a function tool: their JSON Schema, their validation and their way into the call.
+
+Built once per function from its signature. Imports pydantic: import this module only when a schema is really
+needed. A parameter without annotation takes any JSON value.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast, get_args, get_origin
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import SchemaError
+
+from ..errors import ConfigError, ToolArgumentsError, ToolError
+from ..types import jsonable
+from .annotations import adapt
+from .argument_errors import Fault, quote, report
+from .docstring import read_docstring
+from .json_kinds import is_object
+from .schema import find_stray_booleans
+from .signature import MISSING, Parameter, Signature, read_signature
+from .tidy_schema import tidy_schema
+from .validation_faults import read_faults
+
+__all__ = ["Arguments", "QuietSchema", "compile_arguments"]
+
+_NO_SCHEMA = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError, TypeError, ValueError)
+_encode = msgspec.json.Encoder(enc_hook=jsonable).encode
+
+
+class QuietSchema(GenerateJsonSchema):
+    """pydantic's generator without its warning about defaults that are no JSON; they are left out."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+
+    def encode_default(self, dft: Any) -> Any:
+        """A default as JSON; that of a set in a fixed order, since strings hash anew in each process."""
+        encoded = super().encode_default(dft)
+        return sorted(encoded, key=repr) if isinstance(dft, set | frozenset) else encoded
+
+
+class Arguments:
+    """What one function takes. ``schema`` is for the model, ``bind`` turns arguments into a call."""
+
+    def __init__(
+        self, label: str, model: type[BaseModel], schema: dict[str, Any], signature: Signature
+    ) -> None:
+        self.schema = schema
+        self._label = label
+        self._validate = model.__pydantic_validator__.validate_json
+        self._fields = model.model_fields
+        self._parameters = signature.parameters
+        self._context = signature.context
+        self._field_of = {parameter.name: f"p{index}" for index, parameter in enumerate(signature.parameters)}
+
+    def validate(self, args: object) -> BaseModel:
+        """The arguments with their declared types. Raises ToolArgumentsError naming what is wrong."""
+        if not is_object(args):
+            raise self._wrong([Fault("", "should be a JSON object with named arguments", args)])
+        given = args
+        try:
+            text = _encode(given)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._wrong([Fault("", f"is no JSON object: {error}")]) from error
+        may_stray = b"true" in text or b"false" in text
+        strays = find_stray_booleans(self.schema, given) if may_stray else []
+        try:
+            valid = cast("BaseModel", self._validate(text))
+        except ValidationError as error:
+            known = {fault.path for fault in strays}
+            others = [f for f in read_faults(error, given, self._names) if f.path not in known]
+            raise self._wrong(strays + others) from error
+        if strays:
+            raise self._wrong(strays)
+        return valid
+
+    def bind(self, args: object, context: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of the call.
+
+        Parameters that were not given are left to the function's own defaults. Raises ToolArgumentsError, and
+        ToolError when the function needs a context and there is none.
+        """
+        valid = self.validate(args)
+        values = valid.__dict__
+        given = valid.model_fields_set
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for parameter in self._parameters:
+            name = parameter.name
+            field = self._field_of[name]
+            if parameter.is_context:
+                value = self._context_value(parameter, context)
+            elif field in given or isinstance(parameter.default, FieldInfo):
+                value = values[field]
+            elif parameter.positional_only:
+                value = parameter.default
+            else:
+                continue
+            if parameter.positional_only:
+                positional.append(value)
+            else:
+                keywords[name] = value
+        return positional, keywords
+
+    def _context_value(self, parameter: Parameter, context: Any) -> Any:
+        if context is not None:
+            return context
+        if parameter.default is not MISSING:
+            return parameter.default
+        raise ToolError(
+            f"{self._label} needs to know the run it serves (its parameter {parameter.name!r}); "
+            "let an agent call it, or use invoke_in_context(args, context)"
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return list(cast("dict[str, Any]", self.schema["properties"]))
+
+    def _wrong(self, faults: list[Fault]) -> ToolArgumentsError:
+        required = cast("list[str]", self.schema.get("required", []))
+        opening = f"The arguments of {quote(self._label)} are wrong:"
+        return ToolArgumentsError(report(opening, faults, names=self._names, required=required))
+
+
+def compile_arguments(
+    func: Callable[..., Any], label: str, local_names: Mapping[str, Any]
+) -> tuple[str, Arguments]:
+    """The function's description, from its docstring, and its arguments.
+
+    Raises ConfigError naming the function, and the parameter at fault, when no schema can be made.
+    """
+    signature = read_signature(func, label, local_names)
+    summary, texts = read_docstring(inspect.getdoc(func))
+    shown = [(f"p{index}", p) for index, p in enumerate(signature.parameters) if not p.is_context]
+    try:
+        fields = {field: _field(parameter, texts, signature.names) for field, parameter in shown}
+        config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+        model = create_model("Arguments", __config__=config, **cast("Any", fields))
+        model.model_rebuild(force=True, _types_namespace=dict(signature.names))
+        schema = tidy_schema(model.model_json_schema(schema_generator=QuietSchema))
+    except _NO_SCHEMA as error:
+        raise _unsuitable(label, [parameter for _, parameter in shown], signature.names, error) from error
+    schema.pop("description", None)
+    schema.setdefault("properties", {})
+    return summary, Arguments(label, model, _in_order(schema), signature)
+
+
+def _in_order(schema: dict[str, Any]) -> dict[str, Any]:
+    first = [key for key in ("type", "properties", "required", "additionalProperties") if key in schema]
+    return {key: schema[key] for key in (*first, *(key for key in schema if key not in first))}
+
+
+def _field(parameter: Parameter, texts: Mapping[str, str], names: Mapping[str, Any]) -> Any:
+    """A field for ``create_model``, whose own names are free since a parameter may be called ``json``."""
+    annotation = adapt(parameter.annotation, names)
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    default = parameter.default
+    infos = [item for item in (*metadata, default) if isinstance(item, FieldInfo)]
+    extra: dict[str, Any] = {}
+    if not any(info.alias or info.validation_alias for info in infos):
+        extra["alias"] = parameter.name
+    if not any(info.description for info in infos):
+        extra["description"] = _documentation(metadata) or texts.get(parameter.name)
+    if extra:
+        annotation = Annotated[annotation, Field(**extra)]
+    return (annotation, ... if default is MISSING else default)
+
+
+def _documentation(metadata: tuple[Any, ...]) -> str | None:
+    """The text in ``Annotated[int, "how many"]`` or ``Annotated[int, Doc("how many")]``."""
+    for item in metadata:
+        text = item if isinstance(item, str) else getattr(item, "documentation", None)
+        if isinstance(text, str):
+            return text
+    return None
+
+
+def _unsuitable(
+    label: str, parameters: list[Parameter], names: Mapping[str, Any], error: Exception
+) -> ConfigError:
+    reason = str(error).partition("\n")[0]
+    for parameter in parameters:
+        try:
+            TypeAdapter(adapt(parameter.annotation, names)).json_schema(schema_generator=QuietSchema)
+        except _NO_SCHEMA as own:
+            reason = str(own).partition("\n")[0]
+            return ConfigError(
+                f"{label}: the parameter {parameter.name!r} has a type that cannot be described to a model: "
+                f"{reason}"
+            )
+    return ConfigError(f"{label}: its parameters cannot be described to a model: {reason}")

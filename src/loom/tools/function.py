@@ -1,0 +1,329 @@
+"""``@tool``: a Python function as a tool the model may call, still callable as the plain function.
+
+Decorating stores the function and its facts and nothing more; the schema is built, and pydantic imported,
+when it is first needed. Reading the signature, validating arguments and turning return values into results
+are the work of the siblings.
+"""
+
+from __future__ import annotations
+import __future__
+
+import asyncio
+import dataclasses
+import functools
+import inspect
+import math
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from ..errors import ConfigError, ToolExecutionError
+from ..events import Event
+from ..types import ToolResult, ToolSpec
+from .base import ToolContext, ToolHandler
+from .returned import to_result
+from .threads import run_in_thread
+
+if TYPE_CHECKING:
+    from .arguments import Arguments
+
+__all__ = ["FunctionTool", "as_handler", "tool"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI accepts; the other services accept at least this
+_STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_POSTPONED = __future__.annotations.compiler_flag
+_WORD = re.compile(r"[^\W\d]\w*")
+_NO_NAMES: Mapping[str, Any] = types.MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the decorator was told, as the fields of ``ToolSpec`` are called."""
+
+    description: str | None = None
+    read_only: bool = False
+    destructive: bool = False
+    concurrency_safe: bool = False
+    needs_approval: bool | None = None
+    idempotent: bool = False
+    timeout: float | None = None
+
+
+_NO_FACTS = _Facts()
+
+
+class FunctionTool(ToolHandler, Generic[P, R_co]):
+    """A function and its tool. Calling it calls the function; ``tool`` and ``invoke`` are what an agent uses.
+
+    Made by ``@tool``. A synchronous function runs on a thread when an agent calls it: cancelling such a call
+    returns at once, but the function goes on, since a thread cannot be killed. ``name`` is known without
+    building the schema. As an attribute of a class it binds to the object, as a function does.
+    """
+
+    __wrapped__: Callable[P, R_co]
+
+    def __init__(
+        self,
+        func: Callable[P, R_co],
+        *,
+        name: str | None = None,
+        facts: _Facts = _NO_FACTS,
+        local_names: Mapping[str, Any] = _NO_NAMES,
+    ) -> None:
+        self.name = _checked_name(func, name)
+        self._facts = facts
+        self._local_names = local_names
+        self._arguments: Arguments | None = None
+        self._spec: ToolSpec | None = None
+        self._is_async = _check_kind(func, self.name)
+        self.__wrapped__ = func
+        self.__name__: str = getattr(func, "__name__", self.name)
+        self.__qualname__: str = getattr(func, "__qualname__", self.name)
+        self.__module__ = getattr(func, "__module__", __name__)
+        self.__doc__ = func.__doc__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the plain function: no validation, no thread, no governance."""
+        return self.__wrapped__(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> FunctionTool[P, R_co]: ...
+
+    @overload
+    def __get__(
+        self: FunctionTool[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> FunctionTool[Q, R]: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> FunctionTool[Any, Any]:
+        if instance is None:
+            return self
+        bound = types.MethodType(self.__wrapped__, instance)
+        return FunctionTool(bound, name=self.name, facts=self._facts, local_names=self._local_names)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}>"
+
+    @property
+    def tool(self) -> ToolSpec:
+        """What the model and the gates are told. Built on first use; raises ConfigError when it cannot be."""
+        spec = self._spec
+        return spec if spec is not None else self._compile()[0]
+
+    def check_arguments(self, args: object) -> None:
+        """Validate without running. Raises ToolArgumentsError whose text the model can act on."""
+        (self._arguments or self._compile()[1]).validate(args)
+
+    async def invoke(self, args: dict[str, Any]) -> ToolResult:
+        """Validate and run. A function that takes a context raises ToolError here unless it has a default."""
+        return await self._run(args, None)
+
+    async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
+        """Validate and run; the parameter annotated as context, if there is one, gets ``context``."""
+        return await self._run(args, context)
+
+    async def _run(self, args: object, context: ToolContext[Any] | None) -> ToolResult:
+        arguments = self._arguments or self._compile()[1]
+        if context is not None and not self._is_async:
+            context = _for_thread(context)
+        positional, keywords = arguments.bind(args, context)
+        func = cast("Callable[..., Any]", self.__wrapped__)
+        try:
+            if self._is_async:
+                value = await func(*positional, **keywords)
+            else:
+                value = await run_in_thread(functools.partial(func, *positional, **keywords))
+                if inspect.isawaitable(value):  # a wrapper around an async function looks synchronous
+                    value = await value
+        except SystemExit as error:
+            raise ToolExecutionError(f"{self.name} tried to exit the program (code {error.code})") from error
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise
+            # nobody cancelled this call; something it awaited was cancelled, and that is its own failure
+            raise ToolExecutionError(f"{self.name} awaited something that was cancelled") from error
+        return to_result(value, self.name)
+
+    def _compile(self) -> tuple[ToolSpec, Arguments]:
+        from .arguments import compile_arguments
+
+        summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
+        facts = self._facts
+        spec = ToolSpec(
+            name=self.name,
+            description=summary if facts.description is None else facts.description,
+            parameters=arguments.schema,
+            read_only=facts.read_only,
+            destructive=facts.destructive,
+            concurrency_safe=facts.concurrency_safe,
+            needs_approval=facts.needs_approval,
+            idempotent=facts.idempotent,
+            timeout=facts.timeout,
+        )
+        self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
+        return spec, arguments
+
+
+class _Decorator(Protocol):
+    def __call__(self, func: Callable[P, R], /) -> FunctionTool[P, R]: ...
+
+
+@overload
+def tool(func: Callable[P, R], /) -> FunctionTool[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    read_only: bool = False,
+    destructive: bool = False,
+    concurrency_safe: bool = False,
+    requires_permission: bool | None = None,
+    idempotent: bool = False,
+    timeout: float | None = None,
+) -> _Decorator: ...
+
+
+def tool(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    read_only: bool = False,
+    destructive: bool = False,
+    concurrency_safe: bool = False,
+    requires_permission: bool | None = None,
+    idempotent: bool = False,
+    timeout: float | None = None,
+) -> Any:
+    """Make a function a tool: ``@tool``, or ``@tool(read_only=True)``.
+
+    The schema comes from the annotations, the description from the docstring's first paragraph unless given.
+    ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. Raises
+    ConfigError for a function a model could not call.
+    """
+    if func is not None:
+        return FunctionTool(_unwrapped(func), local_names=_local_names(func, inspect.currentframe()))
+    if read_only and destructive:
+        raise ConfigError("a tool is either read_only or destructive, not both")
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
+    facts = _Facts(
+        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout
+    )
+
+    def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:
+        names = _local_names(func, inspect.currentframe())
+        return FunctionTool(_unwrapped(func), name=name, facts=facts, local_names=names)
+
+    return decorate
+
+
+def as_handler(candidate: object) -> ToolHandler:
+    """A handler from a handler, an object with ``tool`` and ``invoke``, or a bare function.
+
+    A plain function gives the same handler each time. Raises ConfigError for anything else.
+    """
+    if isinstance(candidate, ToolHandler):
+        return candidate
+    if isinstance(candidate, type):
+        raise ConfigError(
+            f"{candidate.__name__} is a class, not a tool; pass an instance of it, or a function"
+        )
+    if hasattr(candidate, "tool"):
+        has_invoke = hasattr(candidate, "invoke") or hasattr(candidate, "invoke_in_context")
+        if has_invoke and isinstance(candidate.tool, ToolSpec):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - checked
+            return cast("ToolHandler", candidate)
+    elif isinstance(candidate, types.FunctionType):
+        known = candidate.__dict__.get("__loom_tool__")
+        if isinstance(known, FunctionTool) and known.__wrapped__ is candidate:
+            return cast("FunctionTool[..., Any]", known)
+        made: FunctionTool[..., Any] = FunctionTool(candidate)
+        candidate.__dict__["__loom_tool__"] = made
+        return made
+    elif callable(candidate):
+        return FunctionTool(candidate)
+    raise ConfigError(
+        f"{candidate!r} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
+        "or must be a function"
+    )
+
+
+def _unwrapped(func: Any) -> Any:
+    """The function inside a staticmethod or another tool; ConfigError for what cannot be decorated."""
+    if isinstance(func, FunctionTool | staticmethod):
+        return func.__wrapped__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - any callable
+    if isinstance(func, classmethod):
+        raise ConfigError("@tool cannot decorate a classmethod; pass the bound method instead")
+    if isinstance(func, type) or not callable(func):
+        raise ConfigError(f"@tool decorates a function, not {func!r}; options are passed by keyword")
+    return func
+
+
+def _checked_name(func: Any, given: str | None) -> str:
+    name = given
+    if name is None:
+        inner = func.func if isinstance(func, functools.partial) else func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        name = getattr(inner, "__name__", None) or type(inner).__name__
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is no name for a tool: use up to 64 letters, digits, _ and -; pass @tool(name=...)"
+        )
+    return name
+
+
+def _check_kind(func: Any, label: str) -> bool:
+    """Whether the function is async. Raises ConfigError for generators and catch-all parameters."""
+    code = getattr(func, "__code__", None)
+    if code is None:
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+            raise ConfigError(f"{label}: a generator cannot be a tool; return a list")
+        return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
+    flags = code.co_flags
+    if flags & _GENERATORS:
+        raise ConfigError(f"{label}: a generator cannot be a tool; return a list")
+    if flags & _STARS and not hasattr(func, "__wrapped__") and not hasattr(func, "__signature__"):
+        raise ConfigError(f"{label}: *args and **kwargs cannot be described to a model; name each parameter")
+    return bool(flags & inspect.CO_COROUTINE)
+
+
+def _local_names(func: Any, decorator_frame: types.FrameType | None) -> Mapping[str, Any]:
+    """Names of the enclosing function that postponed annotations may need, kept until the schema is built."""
+    frame = decorator_frame.f_back if decorator_frame is not None else None
+    if frame is None or frame.f_locals is frame.f_globals:
+        return _NO_NAMES
+    code = getattr(func, "__code__", None)
+    if sys.version_info >= (3, 14) and not (code and code.co_flags & _POSTPONED):
+        return _NO_NAMES  # annotations are evaluated on demand there, with their own scope
+    texts = [str(text) for text in getattr(func, "__annotations__", {}).values() if _mentions_names(text)]
+    if not texts:
+        return _NO_NAMES
+    words = {word for text in texts for word in _WORD.findall(text)}
+    return {name: value for name, value in frame.f_locals.items() if name in words or isinstance(value, type)}
+
+
+def _mentions_names(annotation: object) -> bool:
+    """Whether an annotation is, or may contain, text that is still to be resolved."""
+    return isinstance(annotation, str) or "ForwardRef(" in repr(annotation)
+
+
+def _for_thread(context: ToolContext[Any]) -> ToolContext[Any]:
+    """A context whose events reach the run on its own thread."""
+    loop = asyncio.get_running_loop()
+    post = context.post
+
+    def post_from_thread(event: Event) -> None:
+        loop.call_soon_threadsafe(post, event)
+
+    return dataclasses.replace(context, _post=post_from_thread)
