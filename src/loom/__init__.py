@@ -5,8 +5,9 @@ Importing this package does nothing else: no file, thread, socket or heavy libra
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ._door import hand_on
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -38,57 +39,57 @@ if TYPE_CHECKING:
     from .types import ChatMessage, ErrorInfo, Role, RunState, ToolCall, ToolResult, ToolSpec, Usage
 
 _HOMES = {
-    "Agent": "agent",
-    "Answer": "requests",
-    "CallbackHuman": "hitl.callback",
-    "ChatMessage": "types",
-    "ErrorInfo": "types",
-    "Event": "events",
-    "FileSessionStore": "store.file",
-    "Files": "config.abilities",
-    "Generation": "config.model",
-    "GovernancePolicy": "policies.governance",
-    "HookDecision": "safety.hooks",
-    "HookOutcome": "safety.hooks",
-    "Human": "hitl.base",
-    "InMemorySessionStore": "store.memory",
-    "Instructions": "config.model",
-    "LoomError": "errors",
-    "Model": "config.model",
-    "PermissionMode": "safety.permissions",
-    "PermissionRule": "safety.permissions",
-    "Price": "config.model",
-    "Request": "requests",
-    "Role": "types",
-    "Run": "runtime.run",
-    "RunContext": "tools.base",
-    "RunRecord": "store.base",
-    "RunResult": "runtime.result",
-    "RunState": "types",
-    "Runtime": "policies.profile",
-    "RuntimeLimits": "policies.profile",
-    "RuntimeSignal": "signals",
-    "RuntimeTask": "signals",
-    "SafetyEvaluator": "safety.veto",
-    "SafetyRule": "safety.veto",
-    "Session": "runtime.session",
-    "SessionConfig": "runtime.session",
-    "SessionRecord": "store.base",
-    "SessionRestorePolicy": "policies.restore",
-    "SessionStore": "store.base",
-    "SignalAdapter": "signals",
-    "SqliteSessionStore": "store.sqlite",
-    "TerminalHuman": "hitl.terminal",
-    "ToolCall": "types",
-    "ToolContext": "tools.base",
-    "ToolHandler": "tools.base",
-    "ToolRegistry": "tools.registry",
-    "ToolResult": "types",
-    "ToolSpec": "types",
-    "TranscriptRecord": "store.base",
-    "Usage": "types",
-    "Web": "config.abilities",
-    "tool": "tools.function",
+    "Agent": ".agent",
+    "Answer": ".requests",
+    "CallbackHuman": ".hitl.callback",
+    "ChatMessage": ".types",
+    "ErrorInfo": ".types",
+    "Event": ".events",
+    "FileSessionStore": ".store.file",
+    "Files": ".config.abilities",
+    "Generation": ".config.model",
+    "GovernancePolicy": ".policies.governance",
+    "HookDecision": ".safety.hooks",
+    "HookOutcome": ".safety.hooks",
+    "Human": ".hitl.base",
+    "InMemorySessionStore": ".store.memory",
+    "Instructions": ".config.model",
+    "LoomError": ".errors",
+    "Model": ".config.model",
+    "PermissionMode": ".safety.permissions",
+    "PermissionRule": ".safety.permissions",
+    "Price": ".config.model",
+    "Request": ".requests",
+    "Role": ".types",
+    "Run": ".runtime.run",
+    "RunContext": ".tools.base",
+    "RunRecord": ".store.base",
+    "RunResult": ".runtime.result",
+    "RunState": ".types",
+    "Runtime": ".policies.profile",
+    "RuntimeLimits": ".policies.profile",
+    "RuntimeSignal": ".signals",
+    "RuntimeTask": ".signals",
+    "SafetyEvaluator": ".safety.veto",
+    "SafetyRule": ".safety.veto",
+    "Session": ".runtime.session",
+    "SessionConfig": ".runtime.session",
+    "SessionRecord": ".store.base",
+    "SessionRestorePolicy": ".policies.restore",
+    "SessionStore": ".store.base",
+    "SignalAdapter": ".signals",
+    "SqliteSessionStore": ".store.sqlite",
+    "TerminalHuman": ".hitl.terminal",
+    "ToolCall": ".types",
+    "ToolContext": ".tools.base",
+    "ToolHandler": ".tools.base",
+    "ToolRegistry": ".tools.registry",
+    "ToolResult": ".types",
+    "ToolSpec": ".types",
+    "TranscriptRecord": ".store.base",
+    "Usage": ".types",
+    "Web": ".config.abilities",
+    "tool": ".tools.function",
 }
 
 __all__ = [
@@ -146,18 +147,16 @@ __all__ = [
 ]
 
 
+_hand_on = hand_on(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        value: Any = version("loom-agent")
-    elif name in _HOMES:
-        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+        return version("loom-agent")
+    return _hand_on(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return [*__all__, "__version__"]

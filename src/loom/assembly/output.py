@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["OutputSpec"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 
@@ -37,9 +38,9 @@ class OutputSpec(Generic[T]):
         self.name = re.sub(r"[^a-zA-Z0-9_-]+", "_", given)[:64] if isinstance(given, str) else "output"
 
     @classmethod
-    def of(cls, output_type: type[T]) -> OutputSpec[T]:
+    def of(cls, output_type: type[V]) -> OutputSpec[V]:
         """The spec of a pydantic model, dataclass, TypedDict, Struct or any annotation pydantic validates."""
-        return OutputSpec(output_type)
+        return cast("OutputSpec[V]", cls(output_type))
 
     @functools.cached_property
     def schema(self) -> dict[str, Any]:

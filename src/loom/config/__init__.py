@@ -1,0 +1,48 @@
+"""Door: declarations, the plain values users write."""
+
+from typing import TYPE_CHECKING
+
+from .._door import hand_on
+
+if TYPE_CHECKING:
+    from ..policies.governance import GovernancePolicy
+    from ..policies.profile import Runtime, RuntimeLimits
+    from ..safety.permissions import PermissionMode, PermissionRule
+    from ..safety.veto import SafetyEvaluator, SafetyRule
+    from .abilities import Files, Web
+    from .model import Generation, Instructions, Model, Price
+
+__all__ = [
+    "Files",
+    "Generation",
+    "GovernancePolicy",
+    "Instructions",
+    "Model",
+    "PermissionMode",
+    "PermissionRule",
+    "Price",
+    "Runtime",
+    "RuntimeLimits",
+    "SafetyEvaluator",
+    "SafetyRule",
+    "Web",
+]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "Files": ".abilities",
+        "Generation": ".model",
+        "GovernancePolicy": "..policies.governance",
+        "Instructions": ".model",
+        "Model": ".model",
+        "PermissionMode": "..safety.permissions",
+        "PermissionRule": "..safety.permissions",
+        "Price": ".model",
+        "Runtime": "..policies.profile",
+        "RuntimeLimits": "..policies.profile",
+        "SafetyEvaluator": "..safety.veto",
+        "SafetyRule": "..safety.veto",
+        "Web": ".abilities",
+    },
+)

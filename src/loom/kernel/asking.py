@@ -170,9 +170,8 @@ async def _gates(
     hooks = scope.engine.hooks
     names = ("before_run", "before_llm") if state.iterations == 0 else ("before_llm",)
     for name in names:
-        if not hooks.wants(name):
-            continue
-        outcome = await hooks.gate(name, _gate_payload(name, scope, state, messages), argument_key="messages")
+        payload = _gate_payload(name, scope, state, messages)
+        outcome = await hooks.gate(name, payload, argument_key="messages")
         origin = f"{name}:{state.iterations}"
         if outcome.decision is HookDecision.DENY:
             error = ErrorInfo("denied", f"a {name} hook refused: {outcome.message or 'no reason given'}")
@@ -192,7 +191,9 @@ def _gate_payload(name: str, scope: Scope, state: State, messages: Sequence[Chat
         "context": scope.context,
     }
     if name == "before_llm":
-        payload |= {"messages": messages, "iteration": state.iterations + 1, "stream": scope.streaming}
+        request = {"messages": messages, "model": scope.engine.model, "tools": scope.engine.tools.specs()}
+        scope.asked = {"request": request, "iteration": state.iterations + 1, "stream": scope.streaming}
+        payload |= {**scope.asked, "messages": messages}
     return payload
 
 

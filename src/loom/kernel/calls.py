@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ToolError
 from ..events import Event, RequestOpened, ToolStarted
 from ..safety.permissions import Ruling
-from ..tools.base import ToolContext
+from ..tools.base import ToolContext, ToolHandler
 from .engine import Scope
 from .state import Call, State
 from .toolpath import Case, approval_request, execute, open_case, receipt_holds, refused_result
@@ -100,7 +100,7 @@ def _groups(scope: Scope, calls: Sequence[Call]) -> Iterator[list[Call]]:
 
 
 async def _run_together(scope: Scope, cases: list[Case]) -> AsyncIterator[Batch]:
-    if len(cases) == 1 and not hasattr(cases[0].handler, "invoke_in_context"):
+    if len(cases) == 1 and not _wants_context(cases[0].handler):
         yield await execute(cases[0], None)
         return
     feed = Feed()
@@ -143,3 +143,9 @@ def _context(scope: Scope, case: Case, feed: Feed) -> ToolContext[Any]:
         scope=scope,
         _post=feed.post,
     )
+
+
+def _wants_context(handler: ToolHandler) -> bool:
+    """Whether a handler needs to know its run; a duck type says so by having ``invoke_in_context``."""
+    wants: bool = getattr(handler, "wants_context", hasattr(handler, "invoke_in_context"))
+    return wants

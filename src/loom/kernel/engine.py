@@ -96,7 +96,8 @@ class CallRates:
 class Scope:
     """What belongs to one run while it is driven: who answers, what tools get, what may be spent.
 
-    ``streaming`` asks the provider for deltas. ``store`` is where a child run keeps its log.
+    ``streaming`` asks the provider for deltas. ``store`` is where a child run keeps its log. ``asked`` is what
+    hooks are told of the model call under way.
     """
 
     engine: Engine
@@ -106,3 +107,4 @@ class Scope:
     human: Human | None = None
     streaming: bool = False
     rates: CallRates = field(default_factory=CallRates)
+    asked: dict[str, Any] = field(default_factory=dict)

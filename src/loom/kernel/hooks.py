@@ -29,9 +29,11 @@ _SEED_NAMES: dict[type[Event], str] = {
     ToolFinished: "after_tool",
     ErrorRaised: "run_error",
 }
-_ALIASES = {"tool_result": "after_tool"}
+_ALIASES = {"tool_result": "after_tool", "signal_dispatched": "signal_decided"}
+_PRINTED = frozenset({"on_context_compact", "context_renewed", "signal_received", "signal_decided"})
+"""Names of the seeds for what context and attention policies do; they happen once an agent has those."""
 _EVENT_WORDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
-NAMES = GATES | frozenset(_SEED_NAMES.values()) | frozenset(_ALIASES) | _EVENT_WORDS | {"after_run", "*"}
+NAMES = GATES | frozenset(_SEED_NAMES.values()) | frozenset(_ALIASES) | _PRINTED | _EVENT_WORDS | {"after_run", "*"}
 
 Handler = Callable[..., Any]
 
@@ -85,11 +87,14 @@ class Hooks:
                 verdict = HookOutcome(HookDecision.ASK, outcome.message, verdict.arguments)
         return verdict
 
-    async def watch(self, event: Event) -> None:
-        """Tell everyone who listens to this event, by its own word and by the seeds' name for it."""
+    async def watch(self, event: Event, asked: dict[str, Any]) -> None:
+        """Tell everyone who listens to this event, by its own word and by the seeds' name for it.
+
+        ``asked`` is what ``before_llm`` was told of the model call under way.
+        """
         seed_name = _SEED_NAMES.get(type(event))
         if seed_name is not None and self.wants(seed_name):
-            await self.tell(seed_name, _seed_payload(event))
+            await self.tell(seed_name, _seed_payload(event, asked))
         if event.type in self._handlers:
             await self.tell(event.type, _with_ids(event, event.payload))
 
@@ -102,7 +107,7 @@ class Hooks:
                 logger.exception("the %s hook %r failed", name, handler)
 
 
-def _seed_payload(event: Event) -> dict[str, Any]:
+def _seed_payload(event: Event, asked: dict[str, Any]) -> dict[str, Any]:
     """The keywords the seeds' names promise."""
     own: dict[str, Any] = event.payload
     if isinstance(event, ToolFinished):
@@ -114,7 +119,7 @@ def _seed_payload(event: Event) -> dict[str, Any]:
             "outcome": event.outcome,
         }
     elif isinstance(event, ModelReplied):
-        own = {**own, "response": event.message, "error": None}
+        own = {**asked, **own, "response": event.message, "error": None}
     return _with_ids(event, own)
 
 

@@ -91,7 +91,7 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
         while True:
             while outbox:
                 if hooks:
-                    await hooks.watch(outbox[0])
+                    await hooks.watch(outbox[0], scope.asked)
                 yield outbox.popleft()
             if deeds is None:
                 if interrupt.wanted is not None and not journal.state.ending:

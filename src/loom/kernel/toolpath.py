@@ -69,7 +69,8 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
     if handler is None:
         raise ToolNotFoundError(f"Tool not found: {call.name}")
     case = Case(scope, state, call, handler, handler.tool, _read_arguments(call))
-    _check(case)
+    if call.phase is not Phase.ALLOWED:  # checked when it was decided; a handler that checks does so once more
+        _check(case)
     return case
 
 
@@ -88,7 +89,7 @@ def _read_arguments(call: Call) -> dict[str, Any]:
 
 
 def _check(case: Case) -> None:
-    own = getattr(case.handler, "validate", None)
+    own = getattr(case.handler, "check_arguments", None)
     if own is not None:
         own(case.arguments)
     else:

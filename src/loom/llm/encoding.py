@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..types import ToolSpec, jsonable
-from .untyped import as_dict, as_list
+from .untyped import as_dict, is_dict, is_list
 
 _json = msgspec.json.Encoder(enc_hook=jsonable)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -31,10 +31,10 @@ def encode(value: Any) -> bytes:
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in as_dict(value).items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(item) for item in as_list(value)]
+    if is_dict(value):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if is_list(value):
+        return [_encodable(item) for item in value]
     return value
 
 
@@ -119,22 +119,21 @@ class _NotStrict(Exception):  # noqa: N818 - a signal within this file, not an e
 
 
 def _strict(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_strict(item) for item in as_list(node)]
-    if not isinstance(node, dict):
+    if is_list(node):
+        return [_strict(item) for item in node]
+    if not is_dict(node):
         return node
-    tree = as_dict(node)
     closed = {
         key: _named(value) if key in _NAMED else _strict(value)
-        for key, value in tree.items()
+        for key, value in node.items()
         if key != "default"
     }
-    kind = tree.get("type")
-    if kind == "object" or "properties" in tree:
-        if tree.get("additionalProperties") not in (None, False) or "properties" not in tree:
+    kind = node.get("type")
+    if kind == "object" or "properties" in node:
+        if node.get("additionalProperties") not in (None, False) or "properties" not in node:
             raise _NotStrict
         closed["additionalProperties"] = False
-        closed["required"] = list(tree["properties"])
+        closed["required"] = list(node["properties"])
     return closed
 
 

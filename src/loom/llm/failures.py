@@ -24,7 +24,7 @@ from ..errors import (
     ProviderUnavailableError,
     RateLimitError,
 )
-from .untyped import as_dict, as_list, as_text
+from .untyped import as_dict, as_list, as_text, is_dict
 
 MAX_MESSAGE_CHARS = 500
 
@@ -116,8 +116,8 @@ class FailureReader:
         target = (headers.get("location") or "nowhere").split("?")[0]
         return ProviderError(
             self.text(
-                f"{self._service} redirects to {target[:200]} (HTTP {status}); redirects are not followed, so "
-                "that the key goes nowhere else. If you trust that address, make it the base_url"
+                f"{self._service} redirects to {target[:200]} (HTTP {status}); redirects are not followed, "
+                "so that the key goes nowhere else. If you trust that address, make it the base_url"
             ),
             status=status,
         )
@@ -172,8 +172,8 @@ def read_complaint(body: bytes) -> Complaint:
     except (ValueError, RecursionError):
         return Complaint(_plain_text(body))
     first: Any = (as_list(said) or [said])[0]
-    if isinstance(first, dict):
-        return _complaint(as_dict(first))
+    if is_dict(first):
+        return _complaint(first)
     return Complaint(_one_line(str(first))[:MAX_MESSAGE_CHARS])
 
 

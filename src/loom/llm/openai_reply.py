@@ -17,7 +17,7 @@ from ..types import ChatMessage, ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
-from .untyped import as_count, as_dict, as_list, as_text
+from .untyped import as_count, as_dict, as_list, as_text, is_list
 
 _STOPS = {
     "stop": StopReason.STOP,
@@ -218,9 +218,9 @@ class OpenAIReply:
 
     def _parts(self, content: Any, events: list[ProviderEvent]) -> None:
         """Content as a list of parts (Mistral): text, and thinking that holds text parts of its own."""
-        if not isinstance(content, list):
+        if not is_list(content):
             raise self._failures.malformed(f"sent content of type {type(content).__name__}")
-        for part in as_list(content):
+        for part in content:
             thought = as_dict(part).get("thinking")
             for inner in as_list(thought) or [thought]:
                 if said := as_text(as_dict(inner).get("text")) or as_text(inner):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
+
+
+def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether ``value`` is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether ``value`` is an array."""
+    return isinstance(value, list | tuple)
 
 
 def as_dict(value: object) -> dict[str, Any]:
     """``value`` when it is an object, else an empty one."""
-    if isinstance(value, dict):
-        fields: dict[str, Any] = value
-        return fields
-    return {}
+    return value if is_dict(value) else {}
 
 
 def as_list(value: object) -> list[Any]:
     """``value`` when it is an array, else an empty one."""
-    if isinstance(value, list | tuple):
-        items: list[Any] = list[Any](value)
-        return items
-    return []
+    return value if is_list(value) else []
 
 
 def as_text(value: object) -> str:

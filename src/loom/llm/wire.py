@@ -36,7 +36,7 @@ _SECRET_HEADER_WORDS = ("auth", "key", "token", "secret", "cookie")
 
 
 class ReplyDecoder(Protocol):
-    """Reads one reply. ``feed`` and ``whole`` return the events to pass on; ``finish`` what they amount to."""
+    """Reads one reply. ``feed`` and ``whole`` return the events to pass on, ``finish`` the reply."""
 
     done: bool
 

@@ -47,6 +47,13 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     denied: Sequence[ToolFinished] = ()
     duration_ms: int = 0
 
+    def __repr__(self) -> str:
+        shown = repr(self.output)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
+        trouble = f", error={self.error.code!r}" if self.error else ""
+        waits = f", pending={len(self.pending)}" if self.pending else ""
+        return f"<RunResult {self.run_id}: {self.state.value}, output={shown}{trouble}{waits}>"
+
     @property
     def status(self) -> str:
         """The state as a word."""

@@ -134,7 +134,10 @@ def check_redirect(origin: ParsedUrl, location: str, policy: UrlPolicy = PUBLIC_
     elif location.startswith("///"):
         raise _refused(location, "the redirect can be read in two ways")
     else:
-        joined = urljoin(origin.url, location)
+        try:
+            joined = urljoin(origin.url, location)
+        except ValueError:  # a host that urllib cannot read, such as one with half a bracket
+            raise _refused(location, "the redirect leads to something that is no URL") from None
     target = check_url(joined, policy)
     if origin.scheme == "https" and target.scheme == "http":
         raise _refused(target.url, "the redirect leaves https for http")

@@ -1,0 +1,37 @@
+"""Door: what tests of agents are made of. Public, so that users test the way we do."""
+
+from typing import TYPE_CHECKING
+
+from .._door import hand_on
+
+if TYPE_CHECKING:
+    from .clock import FrozenClock
+    from .human import ScriptedHuman
+    from .model_server import ModelServer
+    from .scripted import ScriptedProvider, call, interrupted, say
+    from .store_contract import StoreContract
+
+__all__ = [
+    "FrozenClock",
+    "ModelServer",
+    "ScriptedHuman",
+    "ScriptedProvider",
+    "StoreContract",
+    "call",
+    "interrupted",
+    "say",
+]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "FrozenClock": ".clock",
+        "ModelServer": ".model_server",
+        "ScriptedHuman": ".human",
+        "ScriptedProvider": ".scripted",
+        "StoreContract": ".store_contract",
+        "call": ".scripted",
+        "interrupted": ".scripted",
+        "say": ".scripted",
+    },
+)

@@ -1,7 +1,8 @@
 """A model service on a real loopback socket, following a script.
 
 It speaks the OpenAI chat completions and the Anthropic Messages wire, whole and streamed, and fails in the
-ways services fail when a script says so. Items of the script are those of ``scripted`` and ``served``.
+ways services fail when a script says so. Items of the script are those of ``scripted`` and ``served``; a
+function in it gets the messages and tools as they stand in the body.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..errors import (
     ProviderUnavailableError,
     RateLimitError,
 )
-from ..llm.untyped import as_dict
+from ..llm.untyped import as_dict, as_list
 from ..types import ChatResponse
 from .model_wire import anthropic_stream, anthropic_whole, openai_stream, openai_whole
 from .scripted import Interrupted, Script, ScriptItem
@@ -62,11 +63,13 @@ def served(
     cut_at: int | None = None,
     stall_at: int | None = None,
 ) -> Served:
-    """``reply``, or the raw ``body``, sent in a particular way.
+    """``reply``, or the raw ``body`` (nothing at all when neither is given), sent in a particular way.
 
     ``piece`` is the size in bytes of what is written at once, ``cut_at`` the byte after which the connection
     is broken, ``stall_at`` the byte after which nothing comes any more (until the client goes away).
     """
+    if reply is None and body is None:
+        body = b""
     return Served(reply, status, headers or {}, body, piece, cut_at, stall_at)
 
 
@@ -182,14 +185,14 @@ class ModelServer:
             return _refusal(error)
 
     async def _send(self, request: web.Request, body: Any, item: Served) -> web.StreamResponse:
-        streamed = bool(as_dict(body).get("stream"))
+        streamed = as_dict(body).get("stream") is True
         kind = (
             "text/event-stream"
             if streamed and item.body is None and item.status == 200
             else "application/json"
         )
         try:
-            pieces = self._pieces(request.path, streamed, item)
+            pieces = self._pieces(request.path, as_dict(body), item)
         except LoomError as error:
             item, kind = _refusal(error), "application/json"
             pieces = [item.body or b""]
@@ -216,15 +219,15 @@ class ModelServer:
         if request.transport is not None:
             request.transport.abort()
 
-    def _pieces(self, path: str, streamed: bool, item: Served) -> Iterable[bytes]:
+    def _pieces(self, path: str, asked: dict[str, Any], item: Served) -> Iterable[bytes]:
         if item.body is not None:
             return [item.body]
-        reply = self._script.read(item.reply)
+        reply = self._script.read(item.reply, as_list(asked.get("messages")), as_list(asked.get("tools")))
         number = self._script.position
         broken = reply if isinstance(reply, Interrupted) else None
         response: ChatResponse = reply.reply if isinstance(reply, Interrupted) else reply
         anthropic = path.endswith("/messages")
-        if not streamed:
+        if asked.get("stream") is not True:
             if broken is not None:
                 raise broken.error
             return [anthropic_whole(response, number) if anthropic else openai_whole(response, number)]

@@ -26,6 +26,7 @@ from ..llm.base import (
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
 )
+from ..llm.untyped import is_list
 from ..types import (
     ChatMessage,
     ChatResponse,
@@ -129,8 +130,8 @@ class Script:
             item = say(item)
         elif isinstance(item, ToolCall):
             item = say("", item)
-        elif isinstance(item, Sequence):
-            item = _joined(list(item))
+        elif is_list(item):
+            item = _joined(item)
         if not isinstance(item, ChatResponse):
             raise TypeError(f"a script cannot hold {type(item).__name__}; see loom.testing.scripted")
         return self._with_ids(item)
@@ -150,7 +151,7 @@ class Script:
         )
 
 
-def _joined(items: Sequence[Any]) -> ChatResponse:
+def _joined(items: Sequence[ScriptItem]) -> ChatResponse:
     texts = [item for item in items if isinstance(item, str)]
     calls = [item for item in items if isinstance(item, ToolCall)]
     if len(texts) + len(calls) != len(items):

@@ -122,7 +122,15 @@ class ToolContext(RunContext[DepsT]):
 
 
 class ToolHandler(ABC):
-    """A tool. Subclassing is optional: anything with ``tool`` and ``invoke`` will do."""
+    """A tool. Subclassing is optional: anything with ``tool`` and ``invoke`` will do.
+
+    ``wants_context`` False promises that ``invoke_in_context``, where there is one, never looks at the context.
+    """
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether the handler has use for a context."""
+        return hasattr(self, "invoke_in_context")
 
     @property
     @abstractmethod

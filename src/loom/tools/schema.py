@@ -27,6 +27,7 @@ Path = tuple[str | int, ...]
 
 _MAX_DEPTH = 64
 _MAX_FAULTS = 50
+_MAX_STEPS = 100_000
 _RISKY = re.compile(r"\)[*+?{]|\(\?|\\[1-9]|\\[kgG]")  # repeated groups, lookarounds, back references
 _REPEATS = re.compile(r"[*+]|\{\d*,\d*\}")
 _MAX_PATTERN = 200
@@ -59,11 +60,33 @@ def validate_arguments(spec: ToolSpec, args: object) -> None:
     else:
         closed = bool(properties) and "additionalProperties" not in schema and not _COMBINED & schema.keys()
         checked = {**schema, "additionalProperties": False} if closed else schema
-        faults = _first(_Checker(schema).faults(checked, args, (), 0))
+        try:
+            faults = _first(_Checker(schema).faults(checked, args, (), 0))
+        except _TooCostly:
+            faults = [_INTRICATE]
     if faults:
         required = [name for name in _sequence(schema.get("required")) if isinstance(name, str)]
         opening = f"The arguments of {quote(spec.name)} are wrong:"
         raise ToolArgumentsError(report(opening, faults, names=list(properties), required=required))
+
+
+class _Walk:
+    """Counts steps, so that a schema that branches into itself, or a huge value, ends in a fault."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_STEPS
+
+    def step(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooCostly
+
+
+class _TooCostly(Exception):  # noqa: N818 - never leaves this module
+    pass
+
+
+_INTRICATE = Fault("", "is too large, or its schema too intricate, to be checked; send less")
 
 
 def _first(faults: Iterator[Fault]) -> list[Fault]:
@@ -75,8 +98,10 @@ class _Checker:
 
     def __init__(self, root: Schema) -> None:
         self._root = root
+        self._walk = _Walk()
 
     def faults(self, schema: Any, value: Any, path: Path, depth: int) -> Iterator[Fault]:
+        self._walk.step()
         if schema is False:
             yield Fault(join_path(path), "nothing is allowed here", value)
         if not is_object(schema):
@@ -248,49 +273,62 @@ def _sequence(value: Any) -> list[Any]:
 
 def find_stray_booleans(schema: Schema, value: Any) -> list[Fault]:
     """Booleans in ``value`` where the schema knows none, which a lax validator would read as 0 and 1."""
-    return _first(_strays(schema, value, schema, (), 0))
+    try:
+        return _first(_Strays(schema).find(schema, value, (), 0))
+    except _TooCostly:
+        return [_INTRICATE]
 
 
-def _strays(schema: Any, value: Any, root: Schema, path: Path, depth: int) -> Iterator[Fault]:
-    if not is_object(schema) or depth > _MAX_DEPTH:
-        return
-    node = schema
-    if not (isinstance(value, bool) or is_object(value) or is_array(value)):
-        return
-    target = resolve(node, root)
-    if target is not None:
-        yield from _strays(target, value, root, path, depth + 1)
-    branches = [
-        b for key in ("anyOf", "oneOf") for b in _sequence(node.get(key)) if _could_be(b, value, root, 0)
-    ]
-    if branches:
-        found = [_first(_strays(branch, value, root, path, depth + 1)) for branch in branches]
-        yield from min(found, key=len)
-    elif isinstance(value, bool):
-        if not _could_be(node, value, root, 0):
-            yield Fault(join_path(path), "should not be a boolean", value)
-    elif is_object(value):
-        properties = _mapping(node.get("properties"))
-        for key, item in value.items():
-            inner = properties.get(key, node.get("additionalProperties"))
-            yield from _strays(inner, item, root, (*path, str(key)), depth + 1)
-    elif is_array(value):
-        first = _sequence(node.get("prefixItems"))
-        for index, item in enumerate(value):
-            inner = first[index] if index < len(first) else node.get("items")
-            yield from _strays(inner, item, root, (*path, index), depth + 1)
+class _Strays:
+    """Walks along a schema looking at booleans only; every other mismatch is left to the validator."""
 
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._walk = _Walk()
 
-def _could_be(schema: Any, value: Any, root: Schema, depth: int) -> bool:
-    """Whether a schema allows this kind of value at all, its contents apart."""
-    if not is_object(schema) or depth > _MAX_DEPTH:
-        return schema is not False
-    node = schema
-    target = resolve(node, root)
-    if target is not None and not _could_be(target, value, root, depth + 1):
-        return False
-    for key in ("anyOf", "oneOf"):
-        branches = _sequence(node.get(key))
-        if branches and not any(_could_be(branch, value, root, depth + 1) for branch in branches):
+    def find(self, schema: Any, value: Any, path: Path, depth: int) -> Iterator[Fault]:
+        self._walk.step()
+        if not is_object(schema) or depth > _MAX_DEPTH:
+            return
+        if not (isinstance(value, bool) or is_object(value) or is_array(value)):
+            return
+        target = resolve(schema, self._root)
+        if target is not None:
+            yield from self.find(target, value, path, depth + 1)
+        choices = (*_sequence(schema.get("anyOf")), *_sequence(schema.get("oneOf")))
+        branches = [branch for branch in choices if self._could_be(branch, value, 0)]
+        if branches:
+            found = [_first(self.find(branch, value, path, depth + 1)) for branch in branches]
+            yield from min(found, key=len)
+        elif isinstance(value, bool):
+            if not self._could_be(schema, value, 0):
+                yield Fault(join_path(path), "should not be a boolean", value)
+        else:
+            for key, inner, item in _inside(schema, value):
+                yield from self.find(inner, item, (*path, key), depth + 1)
+
+    def _could_be(self, schema: Any, value: Any, depth: int) -> bool:
+        """Whether a schema allows this kind of value at all, its contents apart."""
+        self._walk.step()
+        if not is_object(schema) or depth > _MAX_DEPTH:
+            return schema is not False
+        target = resolve(schema, self._root)
+        if target is not None and not self._could_be(target, value, depth + 1):
             return False
-    return _wrong_kind(node, value) is None
+        for key in ("anyOf", "oneOf"):
+            branches = _sequence(schema.get(key))
+            if branches and not any(self._could_be(branch, value, depth + 1) for branch in branches):
+                return False
+        return _wrong_kind(schema, value) is None
+
+
+def _inside(schema: Schema, value: Any) -> Iterator[tuple[str | int, Any, Any]]:
+    """The key, schema and value of everything directly inside an object or array."""
+    if is_object(value):
+        properties = _mapping(schema.get("properties"))
+        for key, item in value.items():
+            yield str(key), properties.get(key, schema.get("additionalProperties")), item
+    elif is_array(value):
+        first = _sequence(schema.get("prefixItems"))
+        for index, item in enumerate(value):
+            yield index, first[index] if index < len(first) else schema.get("items"), item

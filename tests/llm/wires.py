@@ -1,0 +1,46 @@
+"""What the tests of both wires share: providers that do not wait, and a small conversation."""
+
+from collections.abc import Callable
+from typing import Any
+
+from loom.llm.anthropic import AnthropicProvider
+from loom.llm.base import ProviderEvent
+from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.wire import HTTPProvider
+from loom.types import ChatMessage, ChatResponse, Role, ToolSpec
+
+KEY = "sk-test-5f3a9c1e7b2d4860aabbccdd"
+HELLO = [ChatMessage(Role.SYSTEM, "Be brief."), ChatMessage(Role.USER, "Hello")]
+ADD = ToolSpec(
+    "add",
+    "Adds two numbers.",
+    {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+)
+
+
+class Waits(list[float]):
+    """A sleep that only notes how long it was asked to."""
+
+    async def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def openai(base_url: str, **options: Any) -> OpenAICompatibleProvider:
+    return OpenAICompatibleProvider(base_url, KEY, "m", **{"sleep": Waits(), **options})
+
+
+def anthropic(base_url: str, **options: Any) -> AnthropicProvider:
+    return AnthropicProvider(KEY, "m", base_url=base_url, **{"sleep": Waits(), **options})
+
+
+WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic]
+
+
+async def streamed(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> list[ProviderEvent]:
+    return [event async for event in provider.chat_stream(messages, **options)]
+
+
+async def last(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> ChatResponse:
+    event = (await streamed(provider, messages, **options))[-1]
+    assert isinstance(event, ChatResponse)
+    return event

@@ -1,0 +1,99 @@
+"""What a type checker says about programs that use ``loom``. Checked by mypy and pyright, never run.
+
+``assert_type`` holds what must be inferred. A line with an ignore is a mistake a user could make: both
+checkers must complain there, or they complain that the ignore is needless.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from loom import (
+    Agent,
+    Answer,
+    Event,
+    Files,
+    Model,
+    Request,
+    Run,
+    RunResult,
+    Session,
+    SessionConfig,
+    SqliteSessionStore,
+    ToolContext,
+    tool,
+)
+
+
+class Report(BaseModel):
+    title: str
+
+
+@dataclass
+class Database:
+    url: str
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@tool(read_only=True)
+async def find(name: str, context: ToolContext[Database]) -> str:
+    """Find a row."""
+    assert_type(context.deps, Database)
+    return context.deps.url + name
+
+
+def a_tool_is_still_the_function() -> None:
+    assert_type(add(1, 2), int)
+    add("1", 2)  # type: ignore[arg-type]
+
+
+async def text_is_the_output_unless_told_otherwise() -> None:
+    agent = Agent(model=Model.offline(), tools=[add, find], capabilities=[Files(read_only=True)])
+    result = await agent.run("hello")
+    assert_type(result.output, str)
+    assert_type(result.cost, float | None)
+    result.output = "edited"  # type: ignore[misc]
+
+
+async def the_output_type_is_the_type_of_the_output() -> None:
+    agent = Agent(model="openai:gpt", output_type=Report)
+    result = await agent.run("hello")
+    assert_type(result, RunResult[Report])
+    assert_type(result.output.title, str)
+    assert_type(agent.run_sync("hello").output, Report)
+
+
+async def a_session_keeps_the_types_of_its_agent() -> None:
+    agent = Agent(model="auto", output_type=Report, session_store=SqliteSessionStore("sessions.db"))
+    session = agent.session(SessionConfig(id="a"))
+    assert_type(session, Session[Report, Any])
+    run = session.start("hello")
+    assert_type(run, Run[Report])
+    async for event in run.events():
+        assert_type(event, Event)
+    assert_type((await run).output, Report)
+    assert_type(await run.wait(), RunResult[Report])
+
+
+async def requests_make_answers() -> None:
+    session = Agent(model="auto").session("a")
+    pending = await session.pending()
+    assert_type(pending, list[Request])
+    answers = [request.approve(by="ana") for request in pending]
+    assert_type(answers, list[Answer])
+    assert_type(session.resume(answers=answers), Run[str])
+
+
+def mistakes_are_noticed() -> None:
+    Agent(modle="auto")  # type: ignore[call-overload]
+    Agent(model=7)  # type: ignore[call-overload]

@@ -1,0 +1,28 @@
+"""The loop agent in the eyes of a type checker. See ``agent_api.py``."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from loom import tool
+from loom.llm.base import LLMProvider
+from loom.loop import Agent, AgentConfig, AgentTurn
+from loom.tools.registry import ToolRegistry
+from loom.types import ChatMessage, Role
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def a_turn(provider: LLMProvider) -> None:
+    registry = ToolRegistry([add])
+    agent = Agent(provider, tool_registry=registry, config=AgentConfig(max_iterations=3))
+    turn = await agent.run_turn([ChatMessage(Role.USER, "hello")])
+    assert_type(turn, AgentTurn)
+    assert_type(turn.reply, str)
+    await agent.run_turn("hello")  # type: ignore[arg-type]
