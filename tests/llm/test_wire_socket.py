@@ -338,7 +338,7 @@ async def test_a_process_ends_without_a_word(ending: str) -> None:
         {ending}
     """
     async with ModelServer(["Hi there, you"] * 2, chunk=2) as server:
-        flags = ["-X", "dev"] if "hard" not in ending and "loop." not in ending else []
+        flags = ["-W", "default"] if "loop.close" not in ending else []
         process = await asyncio.create_subprocess_exec(
             sys.executable, *flags, "-c", textwrap.dedent(script), server.base_url,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -365,7 +365,7 @@ async def test_name_swapped_for_a_link_between_check_and_open(bench: Bench, what
     flipper.start()
     good = 0
     try:
-        while flipper.flips < 4000 or good < 20:
+        while flipper.flips < 1500 or good < 20:
             for said in await asyncio.gather(*(bench.every_tool(path) for _ in range(6))):
                 assert CANARY not in str(said)
                 good += "inside prey" in str(said)

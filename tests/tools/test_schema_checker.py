@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loom.errors import ToolArgumentsError
-from loom.tools.schema import validate_arguments
+from loom.safety.schema import validate_arguments
 from loom.types import ToolSpec
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from ..errors import ConfigError, OutputInvalid
-from ..tools.argument_errors import Fault, report
-from ..tools.schema import find_stray_booleans
+from ..safety.faults import Fault, report
+from ..safety.schema import find_stray_booleans
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -53,9 +53,9 @@ class OutputSpec(Generic[T]):
         from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
         from pydantic_core import SchemaError
 
-        from ..tools.annotations import adapt
-        from ..tools.arguments import QuietSchema
-        from ..tools.tidy_schema import tidy_schema
+        from ..tools.functions.annotations import adapt
+        from ..tools.functions.arguments import QuietSchema
+        from ..tools.functions.tidy_schema import tidy_schema
 
         unsuitable = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError)
         try:
@@ -84,7 +84,7 @@ class OutputSpec(Generic[T]):
     def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any) -> Any:
         from pydantic import ValidationError
 
-        from ..tools.validation_faults import read_faults
+        from ..tools.functions.validation_faults import read_faults
 
         try:
             return adapter.validate_json(body)

@@ -29,7 +29,7 @@ from ..safety.display import visible
 from ..safety.hooks import HookDecision
 from ..safety.permissions import Ruling, judge
 from ..safety.receipts import effect_digest
-from ..safety.schema import check_arguments
+from ..safety.schema import validate_arguments
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext, ToolHandler
 from ..types import ErrorInfo, ToolResult, ToolSpec, to_json
@@ -93,7 +93,7 @@ def _check(case: Case) -> None:
     if own is not None:
         own(case.arguments)
     else:
-        check_arguments(case.spec, case.arguments)
+        validate_arguments(case.spec, case.arguments)
 
 
 # --- decide -----------------------------------------------------------------------------------------

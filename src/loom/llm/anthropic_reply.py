@@ -108,11 +108,11 @@ class AnthropicReply:
         self._thoughts: list[ThinkingDeltaEvent] = []
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
-        self._begun = self._streamed = False
+        self._streamed = True
+        self._begun = False
 
     def feed(self, name: bytes, data: bytes) -> Sequence[ProviderEvent]:
         """One event of the stream."""
-        self._streamed = True
         if not data or data.isspace():
             return ()
         event = self._event(name, data)
@@ -135,6 +135,7 @@ class AnthropicReply:
 
     def whole(self, body: bytes) -> Sequence[ProviderEvent]:
         """The reply in one piece."""
+        self._streamed = False
         try:
             message = _decode_message(body)
         except (ValueError, RecursionError):

@@ -107,11 +107,11 @@ class OpenAIReply:
         self._by_index: dict[int, _Slot] = {}
         self._finish: str | None = None
         self._usage: Any = None
-        self._seen = self._streamed = self._refused = False
+        self._streamed = True
+        self._seen = self._refused = False
 
     def feed(self, name: bytes, data: bytes) -> Sequence[ProviderEvent]:
         """One event of the stream."""
-        self._streamed = True
         if data.startswith(b"[DONE]"):
             self.done = True
             return ()
@@ -126,6 +126,7 @@ class OpenAIReply:
 
     def whole(self, body: bytes) -> Sequence[ProviderEvent]:
         """The reply in one piece."""
+        self._streamed = False
         chunk = self._chunk(body, retryable=False)
         if chunk.error or chunk.object == "error":
             raise self._reported(chunk, body)

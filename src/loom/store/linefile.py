@@ -26,13 +26,21 @@ Accept = Callable[[AnyLine, Place], None]
 class LineFile:
     """The file at ``path``. Used by one thread; processes and other instances are kept out by the lock.
 
-    ``lock_timeout`` is how many seconds to wait for the lock.
+    ``lock_timeout`` is how many seconds to wait for the lock, ``sync`` makes a descriptor's content durable.
     """
 
-    def __init__(self, path: Path, *, create_dirs: bool, lock_timeout: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create_dirs: bool = True,
+        lock_timeout: float = 10.0,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
         self.path = path
         self._create_dirs = create_dirs
         self._lock_timeout = lock_timeout
+        self._sync = sync
         self._fd = -1
         self._lock_fd = -1
         self._identity: tuple[int, int] | None = None
@@ -170,7 +178,7 @@ class LineFile:
     def _begin(self) -> None:
         # On disk before the first record: a torn first record can then never look like a foreign file.
         _write(self._fd, HEADER, 0)
-        os.fsync(self._fd)
+        self._sync(self._fd)
         self._passed(HEADER, unseal(HEADER, 0)[1])
 
     def _passed(self, line: bytes, crc: int) -> None:
@@ -213,7 +221,7 @@ class LineFile:
         try:
             _write(self._fd, b"".join(plan.lines), self._end)
             if sync:
-                os.fsync(self._fd)
+                self._sync(self._fd)
         except OSError:
             # What is reported as not saved must not show up later. If even this fails, the next writer
             # removes an unfinished line.
@@ -235,7 +243,7 @@ class LineFile:
                     line, seed = seal(record, seed)
                     stream.write(line)
                 stream.flush()
-                os.fsync(stream.fileno())
+                self._sync(stream.fileno())
             os.replace(new, self.path)
             _sync_directory(self.path)
         finally:

@@ -23,11 +23,11 @@ from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
 from ..types import ToolResult, ToolSpec
 from .base import ToolContext, ToolHandler
-from .returned import to_result
+from .functions.returned import to_result
 from .threads import run_in_thread
 
 if TYPE_CHECKING:
-    from .arguments import Arguments
+    from .functions.arguments import Arguments
 
 __all__ = ["FunctionTool", "as_handler", "tool"]
 
@@ -117,6 +117,11 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
         spec = self._spec
         return spec if spec is not None else self._compile()[0]
 
+    @property
+    def wants_context(self) -> bool:
+        """Whether the function has a parameter for the context."""
+        return (self._arguments or self._compile()[1]).wants_context
+
     def check_arguments(self, args: object) -> None:
         """Validate without running. Raises ToolArgumentsError whose text the model can act on."""
         (self._arguments or self._compile()[1]).validate(args)
@@ -153,7 +158,7 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
         return to_result(value, self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
-        from .arguments import compile_arguments
+        from .functions.arguments import compile_arguments
 
         summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
         facts = self._facts

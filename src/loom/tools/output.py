@@ -20,8 +20,8 @@ import msgspec
 from ..errors import ToolError
 from ..types import Part, TextPart, ToolResult, ToolSpec, to_json
 from .base import ToolContext, ToolHandler
-from .returned import clean_text
-from .schema import validate_arguments
+from .functions.returned import clean_text
+from ..safety.schema import validate_arguments
 
 __all__ = ["OutputStore", "ReadOutput", "cut_position"]
 

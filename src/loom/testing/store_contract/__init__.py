@@ -8,9 +8,9 @@ With pytest and pytest-asyncio in auto mode::
         def make_store(self, directory):
             return MyStore(directory / "sessions.db")
 
-Nothing here imports pytest. If the store's class says that it is ``durable``, ``make_store`` must open the same
-sessions when it is called again with the same folder, in this process or another. What only a durable store can
-promise is asked of durable stores only. For asserts that explain themselves, put
+Nothing here imports pytest. If the store's class says that it is ``durable``, ``make_store`` must open the
+same sessions when it is called again with the same folder, in this process or another; what only a durable
+store can promise is asked of no other. For asserts that explain themselves, put
 ``pytest.register_assert_rewrite("loom.testing.store_contract")`` at the top of your ``conftest.py``.
 """
 

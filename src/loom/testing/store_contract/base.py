@@ -53,7 +53,7 @@ async def write(
 
 
 def same(found: Sequence[Event], expected: Sequence[Event]) -> bool:
-    """True when both are the same events. Compared as written: a sequence may come back as a list or a tuple."""
+    """True when both are the same events, as written: a sequence may come back as a list or a tuple."""
     return [type(event) for event in found] == [type(event) for event in expected] and [
         encode_event(event) for event in found
     ] == [encode_event(event) for event in expected]

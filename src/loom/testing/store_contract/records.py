@@ -24,7 +24,7 @@ def a_run(run_id: str, session_id: str = "s", state: str = "running") -> RunReco
 
 def a_transcript(run_id: str, session_id: str = "s") -> TranscriptRecord:
     """A transcript with every field filled."""
-    said_so, state = [{"role": "user", "content": AWKWARD}], {"state": "done"}
+    said_so = [{"role": "user", "content": AWKWARD}]
     return TranscriptRecord(
         run_id,
         session_id,

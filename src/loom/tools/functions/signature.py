@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, get_args, get_origin
 
-from ..errors import ConfigError
-from .base import RunContext, ToolContext
+from ...errors import ConfigError
+from ..base import RunContext, ToolContext
 
 __all__ = ["MISSING", "Parameter", "Signature", "defining_function", "read_signature"]
 

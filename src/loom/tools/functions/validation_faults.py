@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .argument_errors import ABSENT, Fault, join_path, unknown_name
-from .json_kinds import is_array, is_object
+from ...safety.faults import ABSENT, Fault, join_path, unknown_name
+from ...safety.json_kinds import is_array, is_object
 
 __all__ = ["read_faults"]
 

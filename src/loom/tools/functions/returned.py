@@ -16,9 +16,9 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from ..errors import ToolExecutionError
-from ..types import ContentPart, TextPart, ToolResult, jsonable
-from .json_kinds import is_object
+from ...errors import ToolExecutionError
+from ...types import ContentPart, TextPart, ToolResult, jsonable
+from ...safety.json_kinds import is_object
 
 __all__ = ["clean_text", "to_result"]
 

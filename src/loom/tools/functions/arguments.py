@@ -17,13 +17,13 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
-from ..errors import ConfigError, ToolArgumentsError, ToolError
-from ..types import jsonable
+from ...errors import ConfigError, ToolArgumentsError, ToolError
+from ...types import jsonable
 from .annotations import adapt
-from .argument_errors import Fault, quote, report
+from ...safety.faults import Fault, quote, report
 from .docstring import read_docstring
-from .json_kinds import is_object
-from .schema import find_stray_booleans
+from ...safety.json_kinds import is_object
+from ...safety.schema import find_stray_booleans
 from .signature import MISSING, Parameter, Signature, read_signature
 from .tidy_schema import tidy_schema
 from .validation_faults import read_faults
@@ -79,6 +79,11 @@ class Arguments:
         if strays:
             raise self._wrong(strays)
         return valid
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether a parameter gets the context."""
+        return self._context is not None
 
     def bind(self, args: object, context: Any) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments of the call.

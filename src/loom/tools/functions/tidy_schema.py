@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from .json_kinds import is_array, is_object
+from ...safety.json_kinds import is_array, is_object
 
 __all__ = ["DEFS_PREFIX", "tidy_schema"]
 

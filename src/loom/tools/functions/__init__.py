@@ -1,0 +1,1 @@
+"""How ``@tool`` reads a function: signature, docstring and schema, arguments in, results out."""

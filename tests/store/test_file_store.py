@@ -1,0 +1,377 @@
+"""What is special about the store in one file: its lines, its lock, damage, a full disk, compaction."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loom.errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
+from loom.events import Event, encode_event
+from loom.signals import RuntimeSignal
+from loom.store.base import Lease, RunRecord, SessionRecord
+from loom.store.file import FileLog, FileSessionStore
+from loom.store.linefile import LineFile
+from loom.store.writer import Job
+from loom.testing.store_contract.samples import finished, opened, placed, said, started
+
+
+class Desk:
+    """A ``FileLog`` used directly, without its thread."""
+
+    def __init__(self, path: Path, sync: Callable[[int], None] = os.fsync, now: float = 1000.0) -> None:
+        self.now = now
+        self.log = FileLog(LineFile(path, lock_timeout=0.05, sync=sync), lambda: self.now)
+
+    def do(self, work: Callable[[FileLog], Any], *, writes: bool = False) -> Any:
+        job = Job(work, writes=writes)
+        self.log.perform([job])
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def acquire(self, ttl: float = 60.0, owner: str = "a") -> Lease:
+        return self.do(lambda log: log.acquire("s", owner, ttl), writes=True)
+
+    def append(self, lease: Lease, *events: Event, taken: tuple[str, ...] = ()) -> None:
+        ready = placed(events, head=self.do(lambda log: log.head("s")))
+        bodies = [encode_event(event) for event in ready]
+        self.do(lambda log: log.append(lease, ready, bodies, taken), writes=True)
+
+    def seqs(self) -> list[int]:
+        return [event.seq for event in self.do(lambda log: log.read("s", 0, None, None))]
+
+    def texts(self) -> list[bytes]:
+        return [encode_event(event) for event in self.do(lambda log: log.read("s", 0, None, None))]
+
+
+BATCHES = ([started()], [said("one"), said("two")], [opened("r")], [said("three")])
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "sessions.json"
+    desk = Desk(path)
+    desk.do(lambda log: log.save(SessionRecord("s")), writes=True)
+    lease = desk.acquire()
+    for batch in BATCHES:
+        desk.append(lease, *batch)
+    desk.log.close()
+    return path
+
+
+def test_every_line_is_json_and_the_file_is_its_owners(written: Path) -> None:
+    lines = written.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["record"]["kind"] for line in lines] == ["header", "session", "lease"] + [
+        "events"
+    ] * 4
+    assert all(line.endswith(b"\n") for line in lines)
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(f"{written}.lock").stat().st_mode) == 0o600
+
+
+def test_an_append_writes_as_much_at_the_end_of_a_long_log(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "s.json", sync=lambda fd: None)
+    lease = desk.acquire()
+    sizes = []
+    for number in range(1000, 2000):
+        before = (tmp_path / "s.json").stat().st_size
+        desk.append(lease, said(str(number)))
+        sizes.append((tmp_path / "s.json").stat().st_size - before)
+    assert max(sizes[100:]) - min(sizes[100:]) <= 1  # seqs 100 to 1000: one digit more
+    assert desk.seqs() == list(range(1, 1001))
+
+
+def test_cut_at_every_byte_the_intact_batches_remain(written: Path, tmp_path: Path) -> None:
+    whole = written.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == 10]
+    sizes = [0, 0, 0, *(sum(map(len, BATCHES[: number + 1])) for number in range(len(BATCHES)))]
+    for size in range(len(whole)):
+        path = tmp_path / f"cut{size}.json"
+        path.write_bytes(whole[:size])
+        desk = Desk(path, sync=lambda fd: None)
+        complete = sum(end <= size for end in ends)
+        expected = list(range(1, sizes[complete - 1] + 1)) if complete else []
+        assert desk.seqs() == expected
+        assert path.read_bytes() == whole[:size], "reading must not change the file"
+        lease = desk.acquire(owner="a")
+        desk.append(lease, said("after"))
+        assert desk.seqs() == [*expected, len(expected) + 1]
+        desk.log.close()
+        again = Desk(path)
+        assert again.seqs() == [*expected, len(expected) + 1]
+        again.log.close()
+        path.unlink()
+
+
+def test_a_flipped_bit_is_noticed_and_the_file_left_alone(written: Path, tmp_path: Path) -> None:
+    whole = written.read_bytes()
+    original = Desk(written).texts()
+    path = tmp_path / "flipped.json"
+    noticed = 0
+    for number, offset in enumerate(range(0, len(whole), max(len(whole) // 400, 1))):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << (number % 8)
+        path.write_bytes(damaged)
+        desk = Desk(path)
+        try:
+            found = desk.texts()
+        except StoreCorrupted as error:
+            noticed += 1
+            assert "flipped.json" in str(error)
+            assert "line" in str(error)
+            with pytest.raises(StoreCorrupted):
+                desk.acquire()
+        else:
+            assert found == original[: len(found)]
+            assert offset >= whole.rindex(b"\n", 0, -1), "only an unfinished tail may be passed over"
+        assert path.read_bytes() == damaged
+        desk.log.close()
+    assert noticed > 390
+
+
+@pytest.mark.parametrize("change", ["remove", "double", "swap"])
+def test_whole_lines_that_are_gone_doubled_or_moved_are_noticed(written: Path, change: str) -> None:
+    lines = written.read_bytes().splitlines(keepends=True)
+    for at in range(1, len(lines) - 1):
+        if change == "remove":
+            damaged = lines[:at] + lines[at + 1 :]
+        elif change == "double":
+            damaged = [*lines[:at], lines[at], *lines[at:]]
+        else:
+            damaged = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        written.write_bytes(b"".join(damaged))
+        with pytest.raises(StoreCorrupted, match=f"line {at + 1 if change != 'double' else at + 2} "):
+            Desk(written).seqs()
+        assert written.read_bytes() == b"".join(damaged)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"sessions": {}, "runs": {}, "transcripts": {}}',
+        b'{\n  "runs": {},\n  "sessions": {}\n}\n',
+        b"{",
+        b"[]\n",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\0" * 4096,
+        b"hello",
+        b"\n",
+        b"SQLite format 3\0" + b"\0" * 100,
+        "caf\u00e9".encode("latin-1"),
+    ],
+)
+def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.json"
+    path.write_bytes(content)
+    desk = Desk(path)
+    for attempt in (desk.seqs, desk.acquire):
+        with pytest.raises(StoreCorrupted, match=r"foreign\.json"):
+            attempt()
+    assert path.read_bytes() == content
+
+
+def test_an_empty_file_is_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.touch()
+    desk = Desk(path)
+    assert desk.seqs() == []
+    desk.append(desk.acquire(), said("x"))
+    assert Desk(path).seqs() == [1]
+
+
+def test_a_file_of_a_newer_version_asks_for_an_upgrade(written: Path) -> None:
+    from loom.store.lines import seal
+
+    content = seal(b'{"kind":"header","format":"loom-sessions","version":99}', 0)[0]
+    written.write_bytes(content)
+    with pytest.raises(StoreError, match="upgrade") as caught:
+        Desk(written).seqs()
+    assert not isinstance(caught.value, StoreCorrupted)
+
+
+def test_damage_after_reading_is_noticed_when_it_is_read(written: Path) -> None:
+    desk = Desk(written)
+    assert len(desk.seqs()) == 5
+    damaged = written.read_bytes().replace(b"two", b"2wo")
+    with written.open("r+b") as stream:
+        stream.write(damaged)
+    with pytest.raises(StoreCorrupted, match="line 5 "):
+        desk.seqs()
+    with written.open("r+b") as stream:
+        stream.truncate(100)
+    with pytest.raises(StoreCorrupted, match="shorter"):
+        desk.seqs()
+
+
+def test_a_failing_sync_is_not_saved_and_does_not_show_up_later(tmp_path: Path) -> None:
+    path, failing = tmp_path / "s.json", False
+
+    def sync(fd: int) -> None:
+        if failing:
+            raise OSError(errno.EIO, "the disk is gone")
+        os.fsync(fd)
+
+    desk = Desk(path, sync=sync)
+    lease = desk.acquire()
+    desk.append(lease, started())
+    before = path.read_bytes()
+    failing = True
+    with pytest.raises(StoreError, match="not saved"):
+        desk.append(lease, said("lost"))
+    assert path.read_bytes() == before
+    assert desk.seqs() == [1]
+    failing = False
+    desk.append(lease, said("kept"))
+    assert Desk(path).seqs() == [1, 2]
+    assert b"lost" not in path.read_bytes()
+
+
+def test_a_full_disk_is_not_saved_and_what_was_there_stays_readable(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    desk = Desk(path)
+    lease = desk.acquire()
+    desk.append(lease, started())
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for room in (0, 1, 100, 5000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
+            with pytest.raises(StoreError, match="not saved"):
+                desk.append(lease, said("x" * 6000))
+            assert desk.seqs() == [1]
+            assert path.read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    desk.append(lease, said("x" * 6000))
+    assert Desk(path).seqs() == [1, 2]
+
+
+def test_one_refused_job_does_not_spoil_the_others_of_its_group(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "s.json")
+    lease = desk.acquire()
+    ready = placed([started()])
+    bodies = [encode_event(event) for event in ready]
+    jobs = [
+        Job(lambda log: log.append(Lease("s", "a", 99, 9e9), ready, bodies, ()), writes=True),
+        Job(lambda log: log.append(lease, ready, bodies, ()), writes=True),
+        Job(lambda log: log.append(lease, ready, bodies, ()), writes=True),
+        Job(lambda log: log.acquire("s", "b", 1.0), writes=True),
+    ]
+    desk.log.perform(jobs)
+    assert [type(job.error) for job in jobs] == [LeaseLost, type(None), StoreError, SessionBusy]
+    assert Desk(tmp_path / "s.json").seqs() == [1]
+
+
+def test_a_lock_held_too_long_is_a_retryable_error(written: Path) -> None:
+    desk = Desk(written)
+    with Path(f"{written}.lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for attempt in (desk.seqs, desk.acquire):
+            with pytest.raises(StoreError, match="locked") as caught:
+                attempt()
+            assert caught.value.retryable
+        fcntl.flock(other, fcntl.LOCK_UN)
+    assert len(desk.seqs()) == 5
+
+
+def test_a_removed_lock_file_is_made_anew(written: Path) -> None:
+    one, two = Desk(written), Desk(written)
+    lease = one.acquire()
+    Path(f"{written}.lock").unlink()
+    one.append(lease, said("a"))
+    assert two.seqs() == one.seqs()
+
+
+def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(StoreError):
+            Desk(tmp_path / name).acquire()
+
+
+async def test_reading_makes_nothing_and_folders_are_made_only_if_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "s.json"
+    store = FileSessionStore(path, create_dirs=False)
+    assert store.load_session("s") is None
+    assert await store.read("s") == []
+    with pytest.raises(StoreError, match="not saved"):
+        store.save_session(SessionRecord("s"))
+    await store.aclose()
+    assert list(tmp_path.iterdir()) == []
+    store = FileSessionStore(path)
+    assert await store.head("s") == 0
+    assert list(tmp_path.iterdir()) == []
+    store.save_session(SessionRecord("s"))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    await store.aclose()
+
+
+def test_expiry_is_read_from_the_clock_given(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "s.json", now=1000.0)
+    lease = desk.acquire(ttl=10.0)
+    desk.now = 1009.9
+    with pytest.raises(SessionBusy):
+        desk.acquire(owner="b")
+    desk.append(lease, started())
+    desk.now = 1010.0
+    with pytest.raises(LeaseLost, match="expired"):
+        desk.append(lease, said("late"))
+    assert desk.acquire(owner="b").token > lease.token
+
+
+async def test_compaction_keeps_what_counts_and_others_notice(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    store, other = FileSessionStore(path), FileSessionStore(path)
+    kept, gone = RuntimeSignal.create("kept"), RuntimeSignal.create("gone", dedupe_key="k")
+    for name in ("b", "a", "deleted"):
+        store.save_session(SessionRecord(name))
+        for number in range(5):
+            store.save_run(RunRecord(f"old_{name}", name, f"state {number}"))
+        lease = await store.acquire(name, owner="o", ttl=60)
+        await store.offer(name, kept)
+        await store.offer(name, gone)
+        run = placed([started(), opened(f"r_{name}")], run_id=f"run_{name}", session_id=name)
+        await store.append(lease, run, taken=[gone.id])
+    await store.append(
+        await store.acquire("b", owner="o", ttl=60), placed([finished()], head=2, run_id="run_b")
+    )
+    last = await store.acquire("a", owner="o", ttl=60)
+    assert await other.head("deleted") == 2
+    store.delete_session("deleted")
+
+    async def everything(one: FileSessionStore) -> list[Any]:
+        return [
+            one.list_sessions(),
+            one.list_runs(),
+            [await one.read(name) for name in ("a", "b", "deleted")],
+            [await one.inbox(name) for name in ("a", "b")],
+            [await one.open_requests(name) for name in ("a", "b")],
+            [await one.unfinished_runs(name) for name in ("a", "b")],
+        ]
+
+    before, size = await everything(store), path.stat().st_size
+    Path(f"{path}.new").write_text("left by a compaction that was killed")
+    await store.compact()
+    assert path.stat().st_size < size
+    assert b"deleted" not in path.read_bytes()
+    assert not Path(f"{path}.new").exists()
+    assert await everything(store) == before
+    assert await everything(other) == before
+    assert not await other.offer("a", RuntimeSignal.create("again", dedupe_key="k"))
+    with pytest.raises(SessionBusy):
+        await other.acquire("a", owner="somebody else", ttl=60)
+    await other.append(last, placed([said("x")], head=2, session_id="a"))
+    assert (await other.acquire("a", owner="o", ttl=60)).token > last.token
+    assert await store.head("a") == 3
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await store.aclose()
+    await other.aclose()

@@ -1,0 +1,215 @@
+"""What is special about the store in a database: damage, versions, busy neighbours, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from loom.errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
+from loom.events import Event, encode_event
+from loom.store.base import Lease, SessionRecord
+from loom.store.sqlite import SqliteSessionStore
+from loom.testing.store_contract.samples import opened, placed, said, started
+
+
+async def fill(path: Path, events: int = 40) -> list[Event]:
+    store = SqliteSessionStore(path)
+    store.save_session(SessionRecord("s"))
+    lease = await store.acquire("s", owner="a", ttl=60)
+    written = placed([started(), opened("r"), *(said(f"text {number}" * 20) for number in range(events))])
+    await store.append(lease, written)
+    await store.aclose()
+    return written
+
+
+async def read(path: Path) -> list[bytes]:
+    store = SqliteSessionStore(path, busy_timeout=0.05)
+    try:
+        return [encode_event(event) for event in await store.read("s")]
+    finally:
+        await store.aclose()
+
+
+async def test_the_file_is_its_owners_and_in_the_right_mode(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "s.db"
+    await fill(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    with sqlite3.connect(path) as plain:
+        assert plain.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    plain.close()
+
+
+async def test_every_query_of_an_append_finds_its_rows_by_index(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await fill(path)
+    statements: list[str] = []
+    plain = sqlite3.connect(path, isolation_level=None)
+    plain.set_trace_callback(statements.append)
+    for query in (
+        "SELECT max(seq) FROM events WHERE session_id = 's'",
+        "SELECT token, expires_at FROM leases WHERE session_id = 's'",
+        "SELECT seq, run_id, body, crc FROM events WHERE run_id = 'r' AND session_id = 's' AND seq > 3 ORDER BY seq",
+        "SELECT id FROM runs WHERE session_id = 's' AND unfinished ORDER BY ordinal",
+        "DELETE FROM dedupe WHERE kept_until <= 3",
+        "SELECT 1 FROM requests WHERE run_id = 'r' LIMIT 1",
+    ):
+        plan = " ".join(row[3] for row in plain.execute(f"EXPLAIN QUERY PLAN {query}"))
+        assert "SCAN" not in plan, (query, plan)
+    plain.close()
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"{}\n", b"\x89PNG" + b"\0" * 5000, b"x"])
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.db"
+    path.write_bytes(content)
+    store = SqliteSessionStore(path)
+    for _ in range(2):
+        with pytest.raises(StoreCorrupted, match=r"foreign\.db"):
+            await store.read("s")
+        with pytest.raises(StoreCorrupted, match=r"foreign\.db"):
+            await store.acquire("s", owner="a", ttl=1)
+    await store.aclose()
+    assert path.read_bytes() == content
+
+
+async def test_a_flipped_header_gives_the_same_events_or_a_typed_error(tmp_path: Path) -> None:
+    path, copy = tmp_path / "s.db", tmp_path / "copy.db"
+    expected = [encode_event(event) for event in await fill(path)]
+    whole, refused = path.read_bytes(), 0
+    for offset in range(100):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 0xFF
+        copy.write_bytes(damaged)
+        try:
+            found = await read(copy)
+        except StoreError as error:
+            refused += 1
+            assert "copy.db" in str(error)
+            assert copy.read_bytes() == damaged
+        else:
+            assert found == expected, offset
+    assert refused >= 16
+
+
+async def test_flipped_and_missing_bytes_never_give_other_events(tmp_path: Path) -> None:
+    path, copy = tmp_path / "s.db", tmp_path / "copy.db"
+    expected = [encode_event(event) for event in await fill(path)]
+    whole, refused = path.read_bytes(), 0
+    for number, offset in enumerate(range(100, len(whole), len(whole) // 200)):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << (number % 8)
+        copy.write_bytes(damaged if number % 4 else whole[:offset])
+        try:
+            found = await read(copy)
+        except StoreError as error:
+            refused += 1
+            assert "copy.db" in str(error)
+        else:
+            assert found in (expected, expected[: len(found)]), offset
+            assert number % 4 == 0 or found == expected, offset
+    assert refused > 50
+
+
+async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    plain = sqlite3.connect(path)
+    plain.execute("CREATE TABLE theirs (x)")
+    plain.commit()
+    plain.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not of Loom"):
+        await read(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await fill(path)
+    plain = sqlite3.connect(path)
+    plain.execute("PRAGMA user_version = 99")
+    plain.close()
+    with pytest.raises(StoreError, match="upgrade") as caught:
+        await read(path)
+    assert not isinstance(caught.value, StoreCorrupted)
+
+
+async def test_a_neighbour_that_holds_the_lock_is_a_retryable_error(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await fill(path)
+    plain = sqlite3.connect(path, isolation_level=None)
+    plain.execute("BEGIN IMMEDIATE")
+    store = SqliteSessionStore(path, busy_timeout=0.02)
+    with pytest.raises(StoreError, match="locked") as caught:
+        await store.acquire("s2", owner="a", ttl=60)
+    assert caught.value.retryable
+    assert await store.head("s") == 42, "reading goes on"
+    plain.execute("ROLLBACK")
+    plain.close()
+    await store.acquire("s2", owner="a", ttl=60)
+    await store.aclose()
+
+
+async def test_a_full_disk_is_not_saved_and_what_was_there_stays_readable(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    expected = [encode_event(event) for event in await fill(path)]
+    store = SqliteSessionStore(path)
+    lease = await store.acquire("s", owner="a", ttl=60)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    big = placed([said("x" * 500_000)], head=42)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="not saved"):
+                await store.append(lease, big)
+            assert [encode_event(event) for event in await store.read("s")] == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await store.append(lease, big)
+    assert await store.head("s") == 43
+    await store.aclose()
+    assert len(await read(path)) == 43
+
+
+async def test_one_refused_append_does_not_spoil_the_others_of_its_group(tmp_path: Path) -> None:
+    store = SqliteSessionStore(tmp_path / "s.db")
+    leases = [await store.acquire(f"s{number}", owner="a", ttl=60) for number in range(20)]
+    leases[7] = Lease("s7", "a", 999, 9e9)
+    answers = await asyncio.gather(
+        *(store.append(lease, placed([started()], session_id=lease.session_id)) for lease in leases),
+        store.acquire("s3", owner="b", ttl=1),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [type(None)] * 7 + [LeaseLost] + [type(None)] * 12 + [
+        SessionBusy
+    ]
+    assert [await store.head(f"s{number}") for number in range(20)] == [1] * 7 + [0] + [1] * 12
+    await store.aclose()
+
+
+async def test_expiry_is_read_from_the_clock_given(tmp_path: Path) -> None:
+    now = 1000.0
+    store = SqliteSessionStore(tmp_path / "s.db", clock=lambda: now)
+    lease = await store.acquire("s", owner="a", ttl=10)
+    assert lease.expires_at == 1010.0
+    now = 1009.0
+    with pytest.raises(SessionBusy):
+        await store.acquire("s", owner="b", ttl=10)
+    now = 1010.0
+    with pytest.raises(LeaseLost, match="expired"):
+        await store.append(lease, placed([started()]))
+    await store.aclose()
+
+
+async def test_a_database_in_this_process_needs_no_file(tmp_path: Path) -> None:
+    store = SqliteSessionStore(":memory:")
+    store.save_session(SessionRecord("s"))
+    assert [row.id for row in store.list_sessions()] == ["s"]
+    await store.aclose()
+    assert not Path(":memory:").exists()
