@@ -23,7 +23,7 @@ demo: $(READY) ## an agent reads this repository and says what it is: no key, no
 	@$(BIN)/python -m loom.cli run "Summarize this repository" --model offline --root . $(ARGS)
 
 test: $(READY) ## the test suite
-	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 $(ARGS)
 
 check: $(READY) ## format, lint, import contracts, types, doors
 	@scripts/check $(BIN)

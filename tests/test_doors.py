@@ -216,16 +216,8 @@ def test_every_public_definition_is_documented() -> None:
 
 
 def run_python(code: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
-    return subprocess.run(
-        [sys.executable, "-B", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=env,
-        timeout=50,
-        check=False,
-    )
+    command = [sys.executable, "-B", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=50, check=False)
 
 
 _LIGHT = """

@@ -69,6 +69,7 @@ DEEDS = frozenset({"breakpoint", "eval", "exec", "input", "open", "print"})
 CLOCKS = frozenset({"now", "today", "utcnow"})
 
 FLOORS = {
+    "doors": ["_door"],
     "vocabulary": ["errors", "events", "requests", "signals", "types"],
     "pure": ["context", "policies", "safety"],
     "kernel": ["kernel"],

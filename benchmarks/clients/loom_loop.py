@@ -27,6 +27,7 @@ class LoomLoop(Client):
 
     async def run(self, agent: Agent, prompt: str) -> str:
         turn = await agent.run_turn([loom.ChatMessage(loom.Role.USER, prompt)])
+        assert turn.state is loom.RunState.COMPLETED, turn.error
         return turn.reply
 
     async def stream(self, agent: Agent, prompt: str) -> AsyncIterator[str]:

@@ -142,7 +142,9 @@ def test_input_given_at_the_start_counts_when_no_pieces_follow() -> None:
 
 
 def test_ids_given_twice_become_unique() -> None:
-    calls = [event for index in (0, 1) for event in (begin(index, "tool_use", id="t", name="f"), close(index))]
+    calls = [
+        event for index in (0, 1) for event in (begin(index, "tool_use", id="t", name="f"), close(index))
+    ]
     reply = stream(START, *calls, end("tool_use"), STOP)[1]
     assert [call.id for call in reply.message.tool_calls or ()] == ["t", "t_2"]
 
@@ -247,7 +249,10 @@ def test_the_answer_tool_becomes_the_text() -> None:
     assert reply.message.content == (ThinkingPart("hm", "s"), TextPart('{"n":4}'))
     assert (reply.message.tool_calls, reply.stop_reason) == (None, StopReason.STOP)
     assert ContentDeltaEvent('{"n":') in events
-    body = {"content": [{"type": "tool_use", "id": "t", "name": "output", "input": {"n": 4}}], "stop_reason": "tool_use"}
+    body = {
+        "content": [{"type": "tool_use", "id": "t", "name": "output", "input": {"n": 4}}],
+        "stop_reason": "tool_use",
+    }
     assert whole(body, "output").message.content == '{"n": 4}'
 
 
@@ -259,6 +264,10 @@ def test_other_calls_beside_the_answer_are_honoured() -> None:
 
 
 def test_an_answer_cut_at_the_limit_is_not_dressed_up() -> None:
-    cut = [begin(0, "tool_use", id="t", name="output", input={}), grow(0, "input_json_delta", partial_json='{"n":'), close(0)]
+    cut = [
+        begin(0, "tool_use", id="t", name="output", input={}),
+        grow(0, "input_json_delta", partial_json='{"n":'),
+        close(0),
+    ]
     reply = stream(START, *cut, end("max_tokens"), STOP, answer_tool="output")[1]
     assert (reply.message.content, reply.stop_reason) == ('{"n":', StopReason.LENGTH)

@@ -58,7 +58,10 @@ def test_null_usage_null_content_and_missing_fields_are_nothing() -> None:
     ("usage", "counted"),
     [
         ({"prompt_tokens": 9, "completion_tokens": 4}, Usage(9, 4)),
-        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}, Usage(9, 4, 3)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}},
+            Usage(9, 4, 3),
+        ),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 3}, Usage(9, 4, 3)),
         ({"prompt_tokens": "9", "completion_tokens": None, "prompt_tokens_details": None}, Usage()),
         ({"prompt_tokens": -9, "completion_tokens": True}, Usage()),
@@ -116,7 +119,12 @@ PARALLEL = {
     ],
     "interleaved": [
         delta(tool_calls=[tool('{"x"', id="a", index=0), tool('{"y"', id="b", index=1)]),
-        delta(tool_calls=[{"index": 1, "function": {"arguments": ":2}"}}, {"index": 0, "function": {"arguments": ":1}"}}]),
+        delta(
+            tool_calls=[
+                {"index": 1, "function": {"arguments": ":2}"}},
+                {"index": 0, "function": {"arguments": ":1}"}},
+            ]
+        ),
     ],
     "no index, ids only": [
         delta(tool_calls=[tool('{"x":1}', id="a")]),
@@ -277,7 +285,9 @@ NOT_A_STREAM: list[tuple[Any, ...]] = [
 
 
 @pytest.mark.parametrize("chunks", NOT_A_STREAM, ids=range(len(NOT_A_STREAM)))
-def test_a_stream_that_ends_early_or_in_nonsense_is_an_error_that_may_be_retried(chunks: tuple[Any, ...]) -> None:
+def test_a_stream_that_ends_early_or_in_nonsense_is_an_error_that_may_be_retried(
+    chunks: tuple[Any, ...],
+) -> None:
     with pytest.raises(MalformedReplyError) as caught:
         stream(*chunks, done=False)
     assert caught.value.retryable

@@ -341,7 +341,7 @@ _PIECES = [
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=9).map(lambda parts: "http://" + "".join(parts)))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_composed_url_is_refused_or_read_by_others_as_we_read_it(url: str) -> None:
     try:
         parsed = check_url(url)

@@ -35,6 +35,13 @@ async def read(path: Path) -> list[bytes]:
         await store.aclose()
 
 
+async def attempt(path: Path) -> tuple[list[bytes] | None, str]:
+    try:
+        return await read(path), ""
+    except StoreError as error:
+        return None, str(error)
+
+
 async def test_the_file_is_its_owners_and_in_the_right_mode(tmp_path: Path) -> None:
     path = tmp_path / "made" / "s.db"
     await fill(path)
@@ -49,13 +56,11 @@ async def test_the_file_is_its_owners_and_in_the_right_mode(tmp_path: Path) -> N
 async def test_every_query_of_an_append_finds_its_rows_by_index(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     await fill(path)
-    statements: list[str] = []
     plain = sqlite3.connect(path, isolation_level=None)
-    plain.set_trace_callback(statements.append)
     for query in (
         "SELECT max(seq) FROM events WHERE session_id = 's'",
         "SELECT token, expires_at FROM leases WHERE session_id = 's'",
-        "SELECT seq, run_id, body, crc FROM events WHERE run_id = 'r' AND session_id = 's' AND seq > 3 ORDER BY seq",
+        "SELECT body FROM events WHERE run_id = 'r' AND session_id = 's' AND seq > 3 ORDER BY seq",
         "SELECT id FROM runs WHERE session_id = 's' AND unfinished ORDER BY ordinal",
         "DELETE FROM dedupe WHERE kept_until <= 3",
         "SELECT 1 FROM requests WHERE run_id = 'r' LIMIT 1",
@@ -87,11 +92,10 @@ async def test_a_flipped_header_gives_the_same_events_or_a_typed_error(tmp_path:
         damaged = bytearray(whole)
         damaged[offset] ^= 0xFF
         copy.write_bytes(damaged)
-        try:
-            found = await read(copy)
-        except StoreError as error:
+        found, said_so = await attempt(copy)
+        if found is None:
             refused += 1
-            assert "copy.db" in str(error)
+            assert "copy.db" in said_so
             assert copy.read_bytes() == damaged
         else:
             assert found == expected, offset
@@ -106,11 +110,10 @@ async def test_flipped_and_missing_bytes_never_give_other_events(tmp_path: Path)
         damaged = bytearray(whole)
         damaged[offset] ^= 1 << (number % 8)
         copy.write_bytes(damaged if number % 4 else whole[:offset])
-        try:
-            found = await read(copy)
-        except StoreError as error:
+        found, said_so = await attempt(copy)
+        if found is None:
             refused += 1
-            assert "copy.db" in str(error)
+            assert "copy.db" in said_so
         else:
             assert found in (expected, expected[: len(found)]), offset
             assert number % 4 == 0 or found == expected, offset

@@ -346,6 +346,22 @@ async def test_the_judged_address_is_the_one_connected_to(canary: Server) -> Non
     assert f"Host: {host}" in server.requests[0]
 
 
+async def test_name_is_kept_for_the_certificate() -> None:
+    """The connection goes to an address, the TLS greeting still asks for the name."""
+    greeting: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeting.append(await reader.read(4096))
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host = f"named.test:{listener.sockets[0].getsockname()[1]}"
+    async with listener:
+        with pytest.raises(ToolExecutionError):
+            await fetch(f"https://{host}/", lookup=Names(named_test=[["127.0.0.1"]]), allow_hosts=[host])
+    assert b"named.test" in greeting[0]
+
+
 _REBINDING = """
 import asyncio, sys
 targets = []

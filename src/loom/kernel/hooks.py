@@ -33,7 +33,14 @@ _ALIASES = {"tool_result": "after_tool", "signal_dispatched": "signal_decided"}
 _PRINTED = frozenset({"on_context_compact", "context_renewed", "signal_received", "signal_decided"})
 """Names of the seeds for what context and attention policies do; they happen once an agent has those."""
 _EVENT_WORDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
-NAMES = GATES | frozenset(_SEED_NAMES.values()) | frozenset(_ALIASES) | _PRINTED | _EVENT_WORDS | {"after_run", "*"}
+NAMES = (
+    GATES
+    | frozenset(_SEED_NAMES.values())
+    | frozenset(_ALIASES)
+    | _PRINTED
+    | _EVENT_WORDS
+    | {"after_run", "*"}
+)
 
 Handler = Callable[..., Any]
 

@@ -142,8 +142,10 @@ def apply(state: State, event: Event) -> State:
     if change is None:
         return state
     changed = change(state, event)
-    idle = isinstance(event, RunStarted | RunResumed | RequestAnswered)
-    passed = 0.0 if idle else max(0.0, event.at - state.last_at)
+    works = _TIMED.get(type(event))
+    if works is None:
+        return changed
+    passed = max(0.0, event.at - state.last_at) if works else 0.0
     return replace(changed, last_at=event.at, active_seconds=changed.active_seconds + passed)
 
 
@@ -346,3 +348,17 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     RequestOpened: _request_opened,
     RequestAnswered: _request_answered,
 }
+
+_TIMED: dict[type[Event], bool] = {
+    RunStarted: False,
+    RunResumed: False,
+    RequestAnswered: False,
+    ModelReplied: True,
+    ToolFinished: True,
+    RequestOpened: True,
+    ErrorRaised: True,
+    CancelRequested: True,
+    LimitReached: True,
+    RunFinished: True,
+}
+"""The events up to which time counts: True when the run was working until then, False when it rested."""

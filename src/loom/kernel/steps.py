@@ -1,12 +1,10 @@
-"""What a run does next: one table, read from the top, the first row that fits.
+"""What a run does next: one table of states and steps, read from the top.
 
-Pure like ``kernel/state.py``. A new behaviour of the loop is a new row here and its deed in ``kernel/loop.py``.
+Pure like ``kernel/state.py``. A new behaviour of the loop is a new row here, a comment saying what the state
+holds and the step it leads to, and its deed in ``kernel/loop.py``.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -81,47 +79,65 @@ class AskModel(Struct, frozen=True):
 Step = Done | Finish | Settle | Recover | Decide | Execute | Await | Stop | Fail | Judge | AskModel
 
 
-class Row(NamedTuple):
-    """One line of the table: when the state holds this, take that step (None: the row does not fit)."""
-
-    holds: str
-    step: Callable[[State], Step | None]
-
-
 def next_step(state: State) -> Step:
-    """The step the table names. Every state has one."""
-    for row in TABLE:
-        step = row.step(state)
-        if step is not None:
-            return step
-    return AskModel()
+    """The table. Every state has a step; the first row that fits names it."""
+    # a terminal outcome
+    if state.status.terminal:
+        return Done()
+    if state.ending:
+        return _end(state)
+    if state.calls:
+        return _go_on_with_calls(state)
+    # a question about the run itself
+    if state.requests:
+        return Await()
+    # the same failure, again and again
+    if state.streak >= STUCK_AFTER:
+        return Fail(ErrorInfo("stuck", f"the same tool calls failed {state.streak} times in a row"))
+    if state.stop_reason is not None:
+        return _go_on_with_reply(state, state.stop_reason)
+    # a limit that the next model call would break; otherwise ask
+    return _broken_limit(state) or AskModel()
 
 
-def _budget(state: State) -> Stop | None:
-    """The first limit that the next model call would break."""
-    limits = state.limits
-    spent_iterations = state.iterations + state.child_iterations
-    for limit, allowed, spent in (
-        ("max_iterations", limits.max_iterations, spent_iterations),
-        ("max_tokens", limits.max_tokens, state.usage.total_tokens),
-        ("max_cost", limits.max_cost, state.cost or 0.0),
-        ("max_seconds", limits.max_seconds, state.active_seconds),
-    ):
-        if allowed is not None and spent >= allowed:
-            return Stop(limit, allowed, spent)
-    return None
+def _end(state: State) -> Step:
+    # an end in sight, and calls without a result
+    if unsettled := state.unsettled:
+        return Settle(unsettled)
+    # a cancel
+    if state.cancelling:
+        return Finish(RunState.CANCELLED)
+    # an error
+    if state.error is not None:
+        return Finish(RunState.FAILED, state.error)
+    # a limit reached
+    return Finish(RunState.LIMIT_REACHED, _limit_error(state))
 
 
-def _too_many_calls(state: State) -> Stop | None:
-    allowed = state.limits.max_tool_calls
-    wanted = state.tool_calls + len(state.unsettled)
-    return Stop("max_tool_calls", allowed, wanted) if allowed is not None and wanted > allowed else None
+def _go_on_with_calls(state: State) -> Step:
+    # calls that a dead process had started
+    if started := state.in_phase(Phase.STARTED):
+        return Recover(started)
+    # more calls than the budget allows
+    allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(state.unsettled)
+    if allowed is not None and wanted > allowed:
+        return Stop("max_tool_calls", allowed, wanted)
+    # calls that no gate has decided, or that a human has answered
+    if undecided := state.in_phase(Phase.REQUESTED, Phase.ANSWERED):
+        return Decide(undecided)
+    # calls allowed and not started
+    if ready := state.in_phase(Phase.ALLOWED):
+        return Execute(ready)
+    # calls that only wait for an answer
+    return Await()
 
 
-def _stuck(state: State) -> Fail | None:
-    if state.streak < STUCK_AFTER:
-        return None
-    return Fail(ErrorInfo("stuck", f"the same tool calls failed {state.streak} times in a row"))
+def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
+    # a final reply that is not a whole answer
+    if cut_short := _CUT_SHORT.get(stop_reason) or (None if state.output else _EMPTY):
+        return Fail(cut_short)
+    # a final reply that passed its judge, or that nobody has judged
+    return Finish(RunState.COMPLETED) if state.judged else Judge()
 
 
 _CUT_SHORT = {
@@ -132,12 +148,18 @@ _CUT_SHORT = {
 _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=True)
 
 
-def _cut_short(state: State) -> Fail | None:
-    """A final reply that is not a whole answer."""
-    if state.stop_reason is None:
-        return None
-    error = _CUT_SHORT.get(state.stop_reason) or (None if state.output else _EMPTY)
-    return Fail(error) if error else None
+def _broken_limit(state: State) -> Stop | None:
+    limits = state.limits
+    spent_iterations = state.iterations + state.child_iterations
+    if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
+        return Stop("max_iterations", limits.max_iterations, spent_iterations)
+    if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:
+        return Stop("max_tokens", limits.max_tokens, state.usage.total_tokens)
+    if limits.max_cost is not None and (state.cost or 0.0) >= limits.max_cost:
+        return Stop("max_cost", limits.max_cost, state.cost or 0.0)
+    if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
+        return Stop("max_seconds", limits.max_seconds, state.active_seconds)
+    return None
 
 
 def _limit_error(state: State) -> ErrorInfo | None:
@@ -145,30 +167,3 @@ def _limit_error(state: State) -> ErrorInfo | None:
         return None
     reached = state.limit
     return ErrorInfo("budget_exceeded", f"{reached.limit} of {reached.allowed:g} reached ({reached.spent:g})")
-
-
-TABLE: tuple[Row, ...] = (
-    Row("a terminal outcome", lambda s: Done() if s.status.terminal else None),
-    Row(
-        "an end in sight, and calls without a result",
-        lambda s: Settle(s.unsettled) if s.ending and s.calls else None,
-    ),
-    Row("a cancel", lambda s: Finish(RunState.CANCELLED) if s.cancelling else None),
-    Row("an error", lambda s: Finish(RunState.FAILED, s.error) if s.error else None),
-    Row("a limit reached", lambda s: Finish(RunState.LIMIT_REACHED, _limit_error(s)) if s.limit else None),
-    Row(
-        "calls a dead process had started", lambda s: Recover(c) if (c := s.in_phase(Phase.STARTED)) else None
-    ),
-    Row("more calls than the budget allows", _too_many_calls),
-    Row(
-        "calls no gate has decided",
-        lambda s: Decide(c) if (c := s.in_phase(Phase.REQUESTED, Phase.ANSWERED)) else None,
-    ),
-    Row("calls allowed and not started", lambda s: Execute(c) if (c := s.in_phase(Phase.ALLOWED)) else None),
-    Row("an open request", lambda s: Await() if s.requests or s.calls else None),
-    Row("the same failure, again and again", _stuck),
-    Row("a final reply that is not whole", _cut_short),
-    Row("a final reply nobody has judged", lambda s: Judge() if s.stop_reason and not s.judged else None),
-    Row("a final reply", lambda s: Finish(RunState.COMPLETED) if s.stop_reason else None),
-    Row("a limit the next model call would break", _budget),
-)

@@ -69,7 +69,9 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
     if handler is None:
         raise ToolNotFoundError(f"Tool not found: {call.name}")
     case = Case(scope, state, call, handler, handler.tool, _read_arguments(call))
-    if call.phase is not Phase.ALLOWED:  # checked when it was decided; a handler that checks does so once more
+    if (
+        call.phase is not Phase.ALLOWED
+    ):  # checked when it was decided; a handler that checks does so once more
         _check(case)
     return case
 
@@ -275,7 +277,13 @@ async def recover(scope: Scope, state: State, call: Call) -> list[Event] | None:
     if probe is not None:
         found = await probe(call.key)
         if isinstance(found, ToolResult):
-            return [finished(call, "error" if found.is_error else "ok", scope.engine.cap(found, state.session_id, call.id))]
+            return [
+                finished(
+                    call,
+                    "error" if found.is_error else "ok",
+                    scope.engine.cap(found, state.session_id, call.id),
+                )
+            ]
     reason = "the process died while it ran; it may or may not have done its work"
     return [RequestOpened(request=approval_request(case, Ruling("ask", "recovery", reason)))]
 

@@ -90,11 +90,15 @@ def _regular_file(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the media file {path!r}: {error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError(f"{path!r} is not a regular file; it was not sent")
-        content = file.read(MAX_MEDIA_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_MEDIA_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the media file {path!r}: {error}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_MEDIA_BYTES:
         raise ConfigError(f"{path!r} is larger than {MAX_MEDIA_BYTES} bytes; it was not sent")
     return content

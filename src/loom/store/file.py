@@ -51,8 +51,10 @@ class FileSessionStore(ThreadedStore):
         lock_timeout: float = 10.0,
     ) -> None:
         self.path = Path(path)
-        # Absolute from now on: the program may change its directory before the thread opens the file.
-        file = partial(LineFile, self.path.absolute(), create_dirs=create_dirs, lock_timeout=lock_timeout)
+        # Absolute and without links from now on: the program may change its directory before the thread opens
+        # the file, and one file must have one lock, under whatever names it is reached.
+        real = Path(os.path.realpath(path))
+        file = partial(LineFile, real, create_dirs=create_dirs, lock_timeout=lock_timeout)
         super().__init__(lambda: FileLog(file(), clock), name=f"loom-store {self.path.name}")
 
     async def compact(self) -> None:

@@ -24,16 +24,19 @@ from .lines import (
     TranscriptLine,
 )
 from .log import DedupeKeys, Lease
-
-_ROW_TYPES = frozenset({"run.started", "run.resumed", "request.opened", "request.answered", "run.finished"})
+from .records import ROW_TYPES
 
 
 class RowStep(NamedTuple):
-    """Something that changed a run's row: a saved row (``seq`` 0) or an event, and if requests were open."""
+    """Something that changed a run's row: a saved row (``seq`` 0) or an event, and if requests were open.
+
+    A ``passing`` step only says where the run stands, so the next one of its kind takes its place.
+    """
 
     place: Place
-    seq: int
-    waiting: bool
+    seq: int = 0
+    waiting: bool = False
+    passing: bool = False
 
 
 class OpenRequest(NamedTuple):
@@ -106,7 +109,7 @@ class LineIndex:
         elif isinstance(line, SessionLine):
             self.session(line.row.id).row = place
         elif isinstance(line, RunLine):
-            self._run(line.row.id, line.row.session_id).steps = [RowStep(place, 0, False)]
+            self._run(line.row.id, line.row.session_id).steps = [RowStep(place)]
         elif isinstance(line, TranscriptLine):
             self._run(line.row.id, line.row.session_id).transcript = place
         elif isinstance(line, DeleteLine):
@@ -148,7 +151,7 @@ class LineIndex:
                 positions = session.runs.setdefault(event.run_id, [])
                 if not positions or positions[-1] != position:
                     positions.append(position)
-                if event.type in _ROW_TYPES:
+                if event.type in ROW_TYPES:
                     self._row_event(session, line.session, event, place)
         for signal_id in line.taken:
             session.inbox.pop(signal_id, None)
@@ -163,12 +166,16 @@ class LineIndex:
             session.unfinished.pop(run_id, None)
             for key in [key for key, request in session.requests.items() if request.run_id == run_id]:
                 del session.requests[key]
-        elif event.request is not None:
-            session.requests[event.request.id] = OpenRequest(run_id, place, event.seq)
-        elif event.answer is not None:
-            session.requests.pop(event.answer.request_id, None)
+        elif event.type == "request.opened":
+            session.requests[event.opens()] = OpenRequest(run_id, place, event.seq)
+        elif event.type == "request.answered":
+            session.requests.pop(event.answers(), None)
         waiting = any(request.run_id == run_id for request in session.requests.values())
-        run.steps.append(RowStep(place, event.seq, waiting))
+        step = RowStep(place, event.seq, waiting, passing=event.type not in ("run.started", "run.finished"))
+        if step.passing and run.steps and run.steps[-1].passing:
+            run.steps[-1] = step
+        else:
+            run.steps.append(step)
 
     def _delete(self, session_id: str) -> None:
         session = self.sessions.pop(session_id, None)

@@ -52,6 +52,10 @@ class _RequestId(Struct, frozen=True):
     id: str
 
 
+class _AnswerTo(Struct, frozen=True):
+    request_id: str
+
+
 class _RowGlance(Struct, frozen=True):
     id: str
     session_id: str = ""
@@ -62,18 +66,22 @@ class _SignalGlance(Struct, frozen=True):
     dedupe_key: str | None = None
 
 
-class _AnswerTo(Struct, frozen=True):
-    request_id: str
-
-
 class EventGlance(Struct, frozen=True):
-    """As much of an event as the index needs."""
+    """As much of an event as the index needs. What only some kinds have is left as it is until asked for."""
 
     type: str
     seq: int = 0
     run_id: str = ""
-    request: _RequestId | None = None
-    answer: _AnswerTo | None = None
+    request: msgspec.Raw = msgspec.Raw()
+    answer: msgspec.Raw = msgspec.Raw()
+
+    def opens(self) -> str:
+        """The id of the request that a ``request.opened`` opens."""
+        return msgspec.json.decode(self.request, type=_RequestId).id
+
+    def answers(self) -> str:
+        """The id of the request that a ``request.answered`` answers."""
+        return msgspec.json.decode(self.answer, type=_AnswerTo).request_id
 
 
 class EventsLine(_Line, frozen=True, tag="events"):

@@ -25,6 +25,9 @@ from .base import RunRecord, TranscriptRecord
 ROW_EVENTS = frozenset({RunStarted, RunResumed, RequestOpened, RequestAnswered, RunFinished})
 """The kinds of events that change a run's row."""
 
+ROW_TYPES = frozenset(kind.__struct_config__.tag for kind in ROW_EVENTS)
+"""Their names."""
+
 _encoder = msgspec.json.Encoder(enc_hook=jsonable)
 
 

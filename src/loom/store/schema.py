@@ -55,6 +55,7 @@ INSERT INTO tokens VALUES (0);
 MIGRATIONS = (_VERSION_1,)
 """``MIGRATIONS[n]`` leads from version n to n + 1. Published ones never change; new ones are added."""
 
+_MAGIC = b"SQLite format 3\0"
 _NOT_OPENED = "cannot be opened, nothing was read or saved"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -81,6 +82,7 @@ def connect(path: str, *, busy_timeout: float) -> sqlite3.Connection:
     """
     if path != ":memory:":
         _make_file(path)
+        _refuse_other_files(path)
     try:
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
     except sqlite3.Error as error:
@@ -104,6 +106,17 @@ def _make_file(path: str) -> None:
         # A database on a disk that cannot be written to can still be read.
         if not os.path.isfile(path):
             raise StoreError(f"{path}: {_NOT_OPENED}: {error}") from error
+
+
+def _refuse_other_files(path: str) -> None:
+    # SQLite itself takes a file of one byte for an empty one, and would write over it.
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(len(_MAGIC))
+    except OSError as error:
+        raise StoreError(f"{path}: {_NOT_OPENED}: {error}") from error
+    if start not in (b"", _MAGIC):
+        raise StoreCorrupted(f"{path} is damaged or not a database; it was left as it is: restore it")
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:

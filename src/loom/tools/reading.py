@@ -103,7 +103,7 @@ class _Page:
         if not head:
             return False
         self.counted += 1
-        length, piece = len(head), head
+        length, piece = len(head), head  # with its line end
         while not piece.endswith("\n") and self.scanned + length < MAX_SCAN_CHARS:
             piece = lines.readline(65536)
             if not piece:
@@ -112,19 +112,19 @@ class _Page:
         self.scanned += length
         wanted = self.offset <= self.counted < self.offset + self.limit
         if wanted and self.counted == self.offset + len(self.shown):
-            self._keep(head, length)
+            self._keep(head, length - piece.endswith("\n"))
         return True
 
     def _keep(self, head: str, length: int) -> None:
-        text = self.file.clean(head.rstrip("\n"))
-        if length > MAX_LINE_CHARS + 1:
+        text = self.file.clean(head.removesuffix("\n"))
+        if length > MAX_LINE_CHARS:
             text = f"{text[:MAX_LINE_CHARS]} …[line cut: {MAX_LINE_CHARS} of {length} characters shown]"
         line = f"{self.counted:>6}\t{text}"
         size = len(line.encode()) + 1
         if self.shown and self.size + size > self.max_bytes:
             self.limit = len(self.shown)  # full: the rest is only counted
             return
-        self.cut_lines += length > MAX_LINE_CHARS + 1
+        self.cut_lines += length > MAX_LINE_CHARS
         self.size += size
         self.shown.append(line)
 

@@ -1,0 +1,105 @@
+"""The processes a measurement is made of: the model server, and one fresh worker for each scenario."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BARE = "pass"
+_METER = (
+    "\nimport resource, sys\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
+    "print(used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == 'darwin' else 1024))"
+)
+
+
+class Failed(Exception):  # noqa: N818 - becomes an err in the table
+    """A process did not give figures; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The model server, as seen from outside."""
+
+    url: str
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used."""
+        with urllib.request.urlopen(f"{self.url}/cpu", timeout=10) as reply:
+            return float(reply.read())
+
+
+@contextmanager
+def model_server() -> Iterator[Server]:
+    """The scripted model server, for the time of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.model_server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None  # noqa: PT018 - pipes were asked for
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline().strip()
+        if not port:
+            raise Failed("the model server did not start; its error is above")
+        yield Server(f"http://127.0.0.1:{port}")
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run_worker(python: str, order: Mapping[str, Any], limit: float) -> dict[str, float]:
+    """Measure one scenario in a fresh process; empty when the client has no such thing. Raises Failed."""
+    done = _run([python, "-m", "benchmarks.worker", json.dumps(order)], limit)
+    if order.get("profile"):
+        sys.stderr.write(done.stderr)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise Failed(f"exit {done.returncode}: {_last_line(done.stderr)}") from None
+    if "error" in answer:
+        raise Failed(answer["error"])
+    figures: dict[str, float] = answer["figures"]
+    return figures
+
+
+def run_import(python: str, code: str, limit: float = 60.0) -> tuple[float, float]:
+    """CPU seconds and peak bytes of a fresh interpreter that runs ``code``. Raises Failed."""
+    done = _run([python, "-c", code + _METER], limit)
+    if done.returncode:
+        raise Failed(_last_line(done.stderr))
+    cpu, rss = done.stdout.split()[-2:]
+    return float(cpu), float(rss)
+
+
+def _run(command: list[str], limit: float) -> subprocess.CompletedProcess[str]:
+    # Telemetry and tracing of peers would reach for the network; the ones with a switch are switched off.
+    quiet = {"OPENAI_AGENTS_DISABLE_TRACING": "1", "AGNO_TELEMETRY": "false", "LANGSMITH_TRACING": "false"}
+    kept = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
+    try:
+        return subprocess.run(
+            command, cwd=ROOT, env={**kept, **quiet}, capture_output=True, text=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done after {limit:g} s") from None
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no output"

@@ -1,0 +1,98 @@
+"""Which rows there are, and what each needs to be imported and installed. Imports no client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One client. ``entry`` imports its front door, ``ready`` all an OpenAI-compatible agent comes to need.
+
+    ``requirements`` are what a peer's environment is made of; ours are in the environment already.
+    ``versions`` are the distributions whose versions are shown.
+    """
+
+    name: str
+    module: str
+    entry: str
+    ready: str
+    requirements: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+
+
+_LOOM_READY = (
+    "import loom.assembly.build, loom.llm.http, loom.llm.openai_compat, loom.runtime.session\n"
+    "import loom.store.memory, loom.tools.arguments"
+)
+
+OURS = (
+    Row("floor_raw", "benchmarks.clients.floor_raw", "import asyncio, json", "import asyncio, json"),
+    Row(
+        "floor_aiohttp",
+        "benchmarks.clients.floor_aiohttp",
+        "import asyncio, aiohttp, msgspec",
+        "import asyncio, aiohttp, msgspec",
+        versions=("aiohttp", "msgspec"),
+    ),
+    Row(
+        "loom",
+        "benchmarks.clients.loom_agent",
+        "from loom import Agent, Model, tool",
+        f"from loom import Agent, Model, tool\n{_LOOM_READY}",
+        versions=("loom-agent", "pydantic"),
+    ),
+    Row(
+        "loom_loop",
+        "benchmarks.clients.loom_loop",
+        "from loom.loop import Agent, AgentConfig\nfrom loom import tool, ToolRegistry",
+        "from loom.loop import Agent, AgentConfig\nfrom loom import tool, ToolRegistry\n"
+        "import loom.llm.http, loom.llm.openai_compat, loom.tools.arguments",
+    ),
+)
+
+PEERS = (
+    Row(
+        "pydantic-ai",
+        "benchmarks.peers.pydantic_ai",
+        "from pydantic_ai import Agent",
+        "from pydantic_ai import Agent\nfrom pydantic_ai.models.openai import OpenAIChatModel\n"
+        "from pydantic_ai.providers.openai import OpenAIProvider",
+        ("pydantic-ai-slim[openai]",),
+        ("pydantic-ai-slim", "openai"),
+    ),
+    Row(
+        "openai-agents",
+        "benchmarks.peers.openai_agents",
+        "from agents import Agent, Runner, function_tool",
+        "from agents import Agent, Runner, function_tool, OpenAIChatCompletionsModel\nimport openai",
+        ("openai-agents",),
+        ("openai-agents", "openai"),
+    ),
+    Row(
+        "agno",
+        "benchmarks.peers.agno",
+        "from agno.agent import Agent",
+        "from agno.agent import Agent\nfrom agno.models.openai.like import OpenAILike",
+        ("agno", "openai"),
+        ("agno", "openai"),
+    ),
+    Row(
+        "langgraph",
+        "benchmarks.peers.langgraph",
+        "from langchain.agents import create_agent",
+        "from langchain.agents import create_agent\nfrom langchain_openai import ChatOpenAI",
+        ("langgraph", "langchain", "langchain-openai"),
+        ("langgraph", "langchain", "langchain-openai", "openai"),
+    ),
+    Row(
+        "agent-framework",
+        "benchmarks.peers.agent_framework",
+        "from agent_framework import Agent",
+        "from agent_framework import Agent\nfrom agent_framework.openai import OpenAIChatCompletionClient",
+        ("agent-framework-core", "agent-framework-openai"),
+        ("agent-framework-core", "agent-framework-openai", "openai"),
+    ),
+)
+
+ROWS = {row.name: row for row in (*OURS, *PEERS)}

@@ -1,0 +1,227 @@
+"""What is measured: one function for each scenario, run in a process of its own with one client.
+
+Each returns its figures by name, in the unit ``figures.py`` says. A scenario whose tools did not run exactly
+as often as the script says, or whose text is not the script's, raises ``Wrong`` and counts as an error. Every
+scenario first makes one run that is not measured, so that late imports, schemas and the connection are not
+taken for the cost of a step; what they cost is in the figures for import and first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .client import PROMPT, Client, Tools
+from .descriptors import raise_descriptor_limit
+from .meter import holding, peak_rss, spending
+from .replies import Script
+
+Figures = dict[str, float]
+
+
+class Wrong(Exception):  # noqa: N818 - says what is wrong with the run
+    """The client did not do what the script says."""
+
+
+async def step(client: Client, server: str, steps: int) -> Figures:
+    """CPU of one tool step, in milliseconds, in runs of ``steps`` steps."""
+    tools = Tools()
+    agent = client.agent(server + Script(steps).path, [client.tool(tools.add())])
+    await _checked_run(client, agent, tools, Script(steps))
+    runs = max(1, 200 // steps)
+    with spending() as spent:
+        for _ in range(runs):
+            await _checked_run(client, agent, tools, Script(steps))
+    return {f"step@{steps}": spent.cpu * 1000 / (runs * steps)}
+
+
+async def construct(client: Client, server: str, count: int) -> Figures:
+    """Time and memory of building one agent with one tool, and of getting it ready for its first run."""
+    function, url = client.tool(Tools().add()), server + Script().path
+    client.ready(client.agent(url, [function]))
+    with spending() as spent:
+        agents = [client.agent(url, [function]) for _ in range(count)]
+    with spending() as first_use:
+        for agent in agents:
+            client.ready(agent)
+    del agents
+    with holding(traced=True) as held:
+        agents = [client.agent(url, [function]) for _ in range(count)]
+    with holding(traced=True) as held_ready:
+        for agent in agents:
+            client.ready(agent)
+    return {
+        "construct": spent.cpu * 1e6 / count,
+        "construct_kb": held.traced / 1000 / count,
+        "first_use": (spent.cpu + first_use.cpu) * 1e6 / count,
+        "first_use_kb": (held.traced + held_ready.traced) / 1000 / count,
+    }
+
+
+async def parallel(client: Client, server: str, calls: int, repeats: int) -> Figures:
+    """Wall time of a run with ``calls`` calls of 50 ms in one reply, in milliseconds."""
+    figures: Figures = {}
+    for figure, name in (("parallel", "wait"), ("parallel_blocking", "block")):
+        tools, script = Tools(), Script(steps=1, calls=calls, tool=name)
+        agent = client.agent(server + script.path, [client.tool(getattr(tools, name)(), together=True)])
+        walls: list[float] = []
+        for _ in range(repeats + 1):
+            with spending() as spent:
+                await _checked_run(client, agent, tools, script)
+            walls.append(spent.wall * 1000)
+        figures[figure] = statistics.median(walls[1:])
+    return figures
+
+
+async def concurrent(client: Client, server: str, runs: int, steps: int, delay: int) -> Figures:
+    """``runs`` runs at once: wall seconds, CPU milliseconds a step, peak memory in megabytes."""
+    allowed = raise_descriptor_limit()
+    if allowed < runs + 50:
+        raise Wrong(f"this system allows {allowed} open files, too few for {runs} runs at once")
+    tools, script = Tools(), Script(steps=steps, delay=delay)
+    agent = client.agent(server + script.path, [client.tool(tools.add())])
+    await _checked_run(client, agent, tools, script)
+    tools.executed = 0
+    with spending() as spent:
+        texts = await asyncio.gather(*(client.run(agent, PROMPT) for _ in range(runs)))
+    for text in texts:
+        _check_text(text, script)
+    _check_calls(tools.executed, runs * script.executed)
+    return {
+        "concurrent_wall": spent.wall,
+        "concurrent_cpu": spent.cpu * 1000 / (runs * steps),
+        "concurrent_mb": peak_rss() / 1e6,
+    }
+
+
+async def token(client: Client, server: str, burst: int, paced: int, repeats: int) -> Figures:
+    """CPU of one streamed token in microseconds, in one burst and one a millisecond; time to the first."""
+    figures: Figures = {}
+    script = Script(tokens=burst)
+    agent = client.agent(server + script.path, [client.tool(Tools().add())])
+    await _checked_stream(client, agent, script)
+    with spending() as spent:
+        for _ in range(repeats):
+            await _checked_stream(client, agent, script)
+    figures["token"] = spent.cpu * 1e6 / (repeats * burst)
+    script = Script(tokens=paced, pace=1000)
+    agent = client.agent(server + script.path, [client.tool(Tools().add())])
+    await _checked_stream(client, agent, script)
+    firsts: list[float] = []
+    with spending() as spent:
+        for _ in range(repeats):
+            firsts.append(await _checked_stream(client, agent, script))
+    figures["token_paced"] = spent.cpu * 1e6 / (repeats * paced)
+    figures["first_token"] = statistics.median(firsts) * 1000
+    return figures
+
+
+async def durable(client: Client, server: str, turns: int) -> Figures:
+    """A session kept in SQLite: CPU milliseconds of a turn, early and late; bytes a turn on disk.
+
+    ``turn@100`` is the mean of the 20 turns around turn 100 (of the last 20 before the end for the last).
+    Bytes are those of the database file after a checkpoint of its write-ahead log.
+    """
+    figures: Figures = {}
+    url = server + Script().path
+    with tempfile.TemporaryDirectory() as folder:
+        async with client.session(url, os.path.join(folder, "warm-up.db")) as turn:
+            await turn("Hello.")
+        path = os.path.join(folder, "session.db")
+        marks = [mark for mark in (10, 100, 1000) if mark <= turns]
+        windows = {mark: range(min(mark - 9, turns - 19), min(mark + 11, turns + 1)) for mark in marks}
+        sizes: dict[int, int] = {}
+        costs: list[float] = [0.0]
+        async with client.session(url, path) as turn:
+            for number in range(1, turns + 1):
+                with spending() as spent:
+                    text = await turn(f"This is turn {number:05d}.")
+                costs.append(spent.cpu * 1000)
+                _check_text(text, Script())
+                if number in marks:
+                    sizes[number] = _checkpointed_size(path)
+        for mark, window in windows.items():
+            figures[f"turn@{mark}"] = statistics.fmean(costs[window.start : window.stop])
+        for early, late in zip(marks, marks[1:], strict=False):
+            figures[f"turn_bytes@{late}"] = (sizes[late] - sizes[early]) / (late - early)
+    return figures
+
+
+async def parked(client: Client, server: str, count: int) -> Figures:
+    """Memory of one run that waits for a human, in KiB: nobody there, and somebody asked."""
+    figures: Figures = {}
+    tools = Tools()
+    function = client.tool(tools.add(), asks=True)
+    url = server + Script(steps=1).path
+    for attached, figure in ((False, "parked"), (True, "parked_live")):
+        await _park(client, url, [function], 20, attached)
+        # Resident memory first: the process that has parked before has room to spare.
+        with holding(traced=False) as held:
+            kept = await _park(client, url, [function], count, attached)
+        figures[f"{figure}_rss"] = held.rss / 1024 / count
+        with holding(traced=True) as held:
+            again = await _park(client, url, [function], count, attached)
+        figures[figure] = held.traced / 1024 / count
+        del kept, again
+    _check_calls(tools.executed, 0)
+    return figures
+
+
+async def _park(client: Client, url: str, tools: list[Any], count: int, attached: bool) -> Any:
+    return await client.park(url, tools, count, attached=attached)
+
+
+SCENARIOS: dict[str, Callable[..., Awaitable[Figures]]] = {
+    "step": step,
+    "construct": construct,
+    "parallel": parallel,
+    "concurrent": concurrent,
+    "token": token,
+    "durable": durable,
+    "parked": parked,
+}
+
+
+async def _checked_run(client: Client, agent: Any, tools: Tools, script: Script) -> None:
+    before = tools.executed
+    _check_text(await client.run(agent, PROMPT), script)
+    _check_calls(tools.executed - before, script.executed)
+
+
+async def _checked_stream(client: Client, agent: Any, script: Script) -> float:
+    """Stream one run; seconds until its first piece of text."""
+    began, first, pieces = time.perf_counter(), 0.0, 0
+    text: list[str] = []
+    async for piece in client.stream(agent, PROMPT):
+        first = first or time.perf_counter() - began
+        pieces += 1
+        text.append(piece)
+    _check_text("".join(text), script)
+    if pieces != script.tokens:
+        raise Wrong(f"streamed {pieces} pieces of text, the model sent {script.tokens}")
+    return first
+
+
+def _check_calls(executed: int, wanted: int) -> None:
+    if executed != wanted:
+        raise Wrong(f"{executed} tool calls ran, the script makes {wanted}")
+
+
+def _check_text(text: str, script: Script) -> None:
+    if text.strip() != script.text.strip():
+        raise Wrong(f"the final text is {text[:60]!r}, the script says {script.text[:60]!r}")
+
+
+def _checkpointed_size(path: str) -> int:
+    database = sqlite3.connect(path)
+    busy, _, _ = database.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    database.close()
+    if busy:
+        raise Wrong("the write-ahead log could not be checkpointed while the session is open")
+    return os.path.getsize(path)

@@ -1,0 +1,93 @@
+"""Who answers a run's requests here: everybody the same, or a person at this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from ..hitl.base import Human
+from ..hitl.terminal import TerminalHuman
+from ..requests import Answer, Request
+
+try:
+    import termios
+except ImportError:  # a system without POSIX terminals
+    termios = None  # type: ignore[assignment]
+
+
+def user_name() -> str:
+    """Who is at this terminal, for the record of an answer."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
+def is_interactive() -> bool:
+    """Whether a person can read a question here and answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class SameAnswer:
+    """Approves or denies every request, as ``--yes`` and ``--no`` say. A question has no yes: it stays open."""
+
+    def __init__(self, *, approve: bool) -> None:
+        self._approve = approve
+
+    async def ask(self, request: Request) -> Answer | None:
+        """See Human."""
+        if not self._approve:
+            return request.deny("--no was given", by=f"{user_name()} (--no)")
+        if request.kind == "question":
+            return None
+        return request.approve(by=f"{user_name()} (--yes)")
+
+
+class PersonHere:
+    """Asks on this terminal. A question can be left at any time; the line typed next is then nobody's answer.
+
+    ``before`` is called first, so that whatever is being shown makes room.
+    """
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+        self._terminal = TerminalHuman(read=self._read, by=user_name())
+        self._left, self._leave = os.pipe()
+
+    async def ask(self, request: Request) -> Answer | None:
+        """See Human. Ctrl-D gives no answer."""
+        await asyncio.sleep(0)  # let whoever follows the run show what led here
+        self._before()
+        try:
+            return await self._terminal.ask(request)
+        except asyncio.CancelledError:
+            os.write(self._leave, b".")
+            raise
+
+    def _read(self, question: str) -> str:
+        """Read a line, in a thread. Raises EOFError at the end of the input or when the question was left."""
+        stdin = sys.stdin.fileno()
+        if termios is not None:
+            # What was typed before the question was there is not an answer to it.
+            termios.tcflush(stdin, termios.TCIFLUSH)
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        ready, _, _ = select.select([stdin, self._left], [], [])
+        if self._left in ready:
+            os.read(self._left, 1)
+            raise EOFError
+        line = os.read(stdin, 65536)
+        if not line:
+            raise EOFError
+        return line.decode(errors="replace")
+
+
+def choose_human(*, approve_all: bool, deny_all: bool, before: Callable[[], None]) -> Human | None:
+    """Who answers: what the options say, else the person here, else nobody (the run then waits)."""
+    if approve_all or deny_all:
+        return SameAnswer(approve=approve_all)
+    return PersonHere(before) if is_interactive() else None

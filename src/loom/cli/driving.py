@@ -1,0 +1,60 @@
+"""Following a run to where it ends or waits, with Ctrl-C as its brake."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import LoomError
+from ..runtime.result import RunResult
+from ..runtime.run import Run
+from .display import Display
+
+
+async def follow(run: Run[str], display: Display, *, after: int = 0) -> RunResult[str]:
+    """Show the run's events with a seq over ``after`` as they happen, and return what it came to.
+
+    Ctrl-C cancels the run, which is settled and kept as cancelled; a second one does not wait for that and
+    raises KeyboardInterrupt. Raises LoomError for what kept the run from going on.
+    """
+    try:
+        with _interrupts(run):
+            async for event in run.events(after):
+                display.show(event)
+            result = await run.wait()
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        display.pause()
+    return result
+
+
+@contextmanager
+def _interrupts(run: Run[str]) -> Iterator[None]:
+    loop, follower = asyncio.get_running_loop(), asyncio.current_task()
+    stopping: list[asyncio.Task[None]] = []
+
+    def interrupt() -> None:
+        if not stopping:
+            stopping.append(loop.create_task(_stop(run)))
+        elif follower is not None:
+            follower.cancel()
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    except (NotImplementedError, RuntimeError, ValueError):
+        yield  # not the main thread: signals are somebody else's
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _stop(run: Run[str]) -> None:
+    try:
+        await run.cancel("interrupted at the terminal")
+    except LoomError:
+        return  # whoever waits for the run is told

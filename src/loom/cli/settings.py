@@ -1,0 +1,102 @@
+"""How an agent of the command line is set up: from options to an ``Agent``, and kept so that a run can go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..agent import Agent
+from ..assembly.providers import choose_model
+from ..config.abilities import Files, Web
+from ..config.model import Model
+from ..hitl.base import Human
+from ..policies.governance import GovernancePolicy
+from ..policies.profile import Runtime, RuntimeLimits
+from ..safety.permissions import PermissionRule
+from ..store.base import SessionStore
+
+
+class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the options say about the agent. ``ask`` and ``deny`` are patterns of tool names.
+
+    ``model`` is ``"provider:name"``, ``"auto"`` or ``"offline"``; ``root`` an absolute path. Plain data without
+    keys: it is kept beside a run, so that whoever answers later need not repeat the options.
+    """
+
+    model: str = "auto"
+    root: str
+    web: bool = False
+    instructions: str = ""
+    max_iterations: int | None = None
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    @classmethod
+    def of_options(cls, options: AgentOptions) -> AgentSettings:
+        """The settings of a new run: what was given, then the environment, then the defaults."""
+        fresh = cls(model=os.environ.get("LOOM_MODEL", "").strip() or "auto", root=os.getcwd())
+        return fresh.changed(options)
+
+    def changed(self, options: AgentOptions) -> AgentSettings:
+        """These settings with what was given in their place."""
+        given = {name: value for name, value in options.given().items() if value not in (None, ())}
+        return replace(self, **given)
+
+    def chosen(self) -> tuple[AgentSettings, Model]:
+        """The settings with ``auto`` replaced by what it means here and now, and that model.
+
+        Raises ConfigError for what names no model. May look for a local Ollama, for 0.3 seconds.
+        """
+        model = Model.parse(self.model)
+        if model.provider == "auto":
+            model = choose_model()
+        return replace(self, model=model.identifier), model
+
+    def declare(self, model: Model, *, human: Human | None, store: SessionStore | None) -> Agent[str, Any]:
+        """The agent: reading files under the root always, the web when granted, the rules given."""
+        capabilities: list[Files | Web] = [Files(read_only=True, root=Path(self.root))]
+        if self.web:
+            capabilities.append(Web.enabled())
+        rules = (
+            *(PermissionRule.deny(pattern, "--deny-tool was given") for pattern in self.deny),
+            *(PermissionRule.ask(pattern, "--ask was given") for pattern in self.ask),
+        )
+        limits = RuntimeLimits()
+        if self.max_iterations is not None:
+            limits = RuntimeLimits(max_iterations=self.max_iterations)
+        return Agent(
+            model=model,
+            instructions=self.instructions,
+            capabilities=capabilities,
+            runtime=Runtime(limits=limits, governance=GovernancePolicy(rules=rules)),
+            session_store=store,
+            human=human,
+        )
+
+
+class AgentOptions(Struct, frozen=True, kw_only=True):
+    """The options of the agent as they were given; None and empty when they were not."""
+
+    model: str | None = None
+    root: Path | None = None
+    web: bool | None = None
+    instructions: str | None = None
+    max_iterations: int | None = None
+    ask: tuple[str, ...] = ()
+    deny_tool: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """The options by the names of the settings."""
+        return {
+            "model": self.model,
+            "root": None if self.root is None else str(self.root.absolute()),
+            "web": self.web,
+            "instructions": self.instructions,
+            "max_iterations": self.max_iterations,
+            "ask": self.ask,
+            "deny": self.deny_tool,
+        }

@@ -1,0 +1,148 @@
+"""The session store of the command line: found, made, listed, and what it keeps beside each unfinished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import ConfigError, RecordNotFound, StoreError
+from ..store.base import RunRecord, SessionRecord, SessionStore
+from .options import DEFAULT_STORE
+from .settings import AgentSettings
+
+_KEPT = "cli"
+"""The name under which a session's metadata holds the settings of its unfinished runs, by run id."""
+
+
+def is_lines(path: Path) -> bool:
+    """Whether that file is a JSON Lines store; everything else is SQLite."""
+    return path.suffix == ".jsonl"
+
+
+def open_store(path: Path) -> SessionStore:
+    """The store in that file, which is made, with its folder, when something is first kept in it."""
+    if path == DEFAULT_STORE and not path.parent.exists():
+        _make_folder(path.parent)
+    if is_lines(path):
+        from ..store.file import FileSessionStore
+
+        return FileSessionStore(path)
+    from ..store.sqlite import SqliteSessionStore
+
+    return SqliteSessionStore(path)
+
+
+def open_existing(path: Path) -> SessionStore:
+    """The store in that file. Raises RecordNotFound when there is none."""
+    if not path.exists():
+        raise RecordNotFound(
+            f"there is no session store at {path}; a session makes one: loom run --session NAME TASK"
+        )
+    return open_store(path)
+
+
+def _make_folder(folder: Path) -> None:
+    """Our own folder: its owner's only, and no part of whatever repository it stands in."""
+    try:
+        folder.mkdir(mode=0o700)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except FileExistsError:
+        return  # another process was faster
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}; choose another with --store") from error
+
+
+# --- sessions -----------------------------------------------------------------------------------------
+
+
+class SessionSummary(Struct, frozen=True, kw_only=True):
+    """One session at a glance. ``state`` is that of its newest run, empty when it has none."""
+
+    id: str
+    runs: int
+    last_prompt: str
+    state: str
+    updated: datetime
+
+
+def summaries(store: SessionStore) -> list[SessionSummary]:
+    """All sessions, the one used last first."""
+    records = {record.id: record for record in store.list_sessions()}
+    runs: dict[str, list[RunRecord]] = {session_id: [] for session_id in records}
+    for run in store.list_runs():
+        runs.setdefault(run.session_id, []).append(run)
+    found = [_summary(session_id, records.get(session_id), of_it) for session_id, of_it in runs.items()]
+    return sorted(found, key=lambda summary: summary.updated, reverse=True)
+
+
+def _summary(session_id: str, record: SessionRecord | None, runs: list[RunRecord]) -> SessionSummary:
+    newest = runs[-1] if runs else None
+    times = [run.updated_at for run in runs] or ([record.updated_at] if record else [])
+    return SessionSummary(
+        id=session_id,
+        runs=len(runs),
+        last_prompt=prompt_of(newest) if newest else "",
+        state=newest.state if newest else "",
+        updated=max((time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)),
+    )
+
+
+def prompt_of(run: RunRecord) -> str:
+    """What a run was asked."""
+    return str(run.metadata.get("prompt", ""))
+
+
+async def require_session(store: SessionStore, session_id: str) -> None:
+    """Raise RecordNotFound when the store knows nothing of that session."""
+    if store.load_session(session_id) is None and not await store.head(session_id):
+        raise RecordNotFound(f"there is no session {session_id!r}; `loom sessions list` shows those there are")
+
+
+# --- the settings of unfinished runs ------------------------------------------------------------------
+
+
+def keep_settings(store: SessionStore, session_id: str, run_id: str, settings: AgentSettings) -> None:
+    """Keep how the run's agent is set up, so that it can be resumed without naming the options again."""
+    kept = {**_kept(store, session_id), run_id: msgspec.to_builtins(settings)}
+    _write(store, session_id, kept)
+
+
+def forget_settings(store: SessionStore, session_id: str, run_id: str) -> None:
+    """The run has ended: nobody will resume it."""
+    kept = _kept(store, session_id)
+    if kept.pop(run_id, None) is not None:
+        _write(store, session_id, kept)
+
+
+def kept_settings(store: SessionStore, session_id: str, run_id: str) -> AgentSettings | None:
+    """How the run's agent was set up; None when no command line started it."""
+    kept = _kept(store, session_id).get(run_id)
+    try:
+        return None if kept is None else msgspec.convert(kept, AgentSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the settings kept for run {run_id} cannot be read: {error}") from error
+
+
+def _kept(store: SessionStore, session_id: str) -> dict[str, Any]:
+    record = store.load_session(session_id)
+    kept = record.metadata.get(_KEPT) if record else None
+    return dict(kept) if isinstance(kept, dict) else {}
+
+
+def _write(store: SessionStore, session_id: str, kept: dict[str, Any]) -> None:
+    record = store.load_session(session_id) or SessionRecord(session_id)
+    record.metadata = {name: value for name, value in record.metadata.items() if name != _KEPT}
+    if kept:
+        record.metadata[_KEPT] = kept
+    record.updated_at = datetime.now(UTC)
+    store.save_session(record)
+
+
+def unfinished(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The runs that wait, or whose process works or died."""
+    return [run for run in runs if run.state in ("queued", "running", "waiting")]

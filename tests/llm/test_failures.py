@@ -1,0 +1,201 @@
+"""Waiting times, retry decisions and scrubbing, each on its own."""
+
+import math
+import re
+import time
+
+import pytest
+
+from loom.errors import InvalidRequestError, ProviderUnavailableError, RateLimitError
+from loom.llm.failures import FailureReader, read_complaint, retry_after
+from loom.llm.redact import Hidden, Scrubber, redact_sensitive_text
+from loom.llm.registry import ProviderRegistry
+from loom.llm.retry import RetryPolicy
+from loom.testing.scripted import ScriptedProvider
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "12"}, 12.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 90.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 99999 00:00:00 GMT"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, clock=lambda: 10.0) == seconds
+
+
+def test_google_says_when_in_the_body() -> None:
+    body = b'{"error":{"code":429,"message":"quota","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"48s"}]}}'
+    error = FailureReader("gemini", Scrubber()).from_reply(429, {}, body)
+    assert isinstance(error, RateLimitError)
+    assert (error.retry_after, error.provider_code) == (48.0, "RESOURCE_EXHAUSTED")
+
+
+def test_jitter_is_full_and_capped() -> None:
+    error = ProviderUnavailableError("x")
+    policy = RetryPolicy(10, rand=lambda: 1.0)
+    assert [policy.delay(error, attempt) for attempt in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert RetryPolicy(10, rand=lambda: 0.0).delay(error, 3) == 0.0
+    assert policy.delay(error, 10) is None
+    assert policy.delay(InvalidRequestError("x"), 0) is None
+    assert policy.delay(RateLimitError("x", retry_after=61), 0) is None
+    assert policy.delay(RateLimitError("x", retry_after=60), 0) == 60.5
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", ""),
+        (b"plain words", "plain words"),
+        (b'"json words"', "json words"),
+        (b'{"message":"top"}', "top"),
+        (b'{"error":{"message":"in"}}', "in"),
+        (b'{"error":"text"}', "text"),
+        (b'{"error":{"message":"in","metadata":{"raw":"deep"}}}', "in: deep"),
+        (b'{"detail":"fast"}', "fast"),
+        (b'{"error":{"message":{"a":1}}}', '{"a":1}'),
+        (b'{"error":null,"message":"x"}', "x"),
+        (b"[" * 100_000, ""),
+        (b"\xff\xfe", "��"),
+    ],
+)
+def test_messages_are_found_in_any_shape(body: bytes, message: str) -> None:
+    found = read_complaint(body).message
+    assert found == message or found.startswith("[[[")
+
+
+def test_errors_are_capped_and_of_one_line() -> None:
+    error = FailureReader("x", Scrubber()).from_reply(500, {}, b"word \n" * 10_000)
+    assert len(str(error)) <= 500
+    assert "\n" not in str(error)
+
+
+# --- secrets ------------------------------------------------------------------------------------------
+
+SECRETS = [
+    "sk-ant-api03-abcdefghijklmnop",
+    "sk-proj-abcdefghijklmnopqrstuv",
+    "sk-abcdefghijklmnopqrstuv",
+    "gsk_abcdefghijklmnopqrstuvwx",
+    "github_pat_11ABCDEFG0abcdefghijkl_xyz",
+    "ghp_" + "a1" * 18,
+    "AIza" + "b" * 35,
+    "AKIAIOSFODNN7EXAMPLE",
+    "xoxb-123456789012-abcdef",
+    "hf_abcdefghijklmnopqrstuvwx",
+    "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxwRJSMeKKF2QT4",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_common_keys_are_redacted(secret: str) -> None:
+    text = redact_sensitive_text(f"before {secret}, after")
+    assert secret not in text
+    assert re.fullmatch(r"before \[REDACTED_\w+\], after", text)
+    assert redact_sensitive_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ('{"password": "correct horse"}', "correct horse"),
+        ("password=hunter2hunter2", "hunter2hunter2"),
+        ("MY_SERVICE_TOKEN=abcdef1234567890", "abcdef1234567890"),
+        ("Authorization: Bearer abcdef123456.xyz", "abcdef123456.xyz"),
+        ("postgres://bob:s3cr3tpw@db.example/x", "s3cr3tpw"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA1234\n-----END RSA PRIVATE KEY-----",
+            "MIIEpAIBAAKCAQEA1234",
+        ),
+    ],
+)
+def test_secrets_are_known_by_what_stands_around_them(text: str, secret: str) -> None:
+    assert secret not in redact_sensitive_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The phone is 5551234567 and the time 1700000000.",
+        "a task-based skeleton; ask-the-user; sk-learn",
+        "https://example.com:8080/path?x=1",
+        "see commit 3f786850e387550fdab836ed7e6dc881de23001b",
+        "the bearer of this letter",
+        "a basic question",
+        "password reset by mail",
+        "uuid 123e4567-e89b-12d3-a456-426614174000",
+    ],
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert redact_sensitive_text(text) == text
+
+
+def test_given_secrets_go_in_every_encoding() -> None:
+    secret = 'p@ss/w"örd+1'
+    scrub = Scrubber([secret, "", "abc"])
+    forms = [
+        secret,
+        "p%40ss%2Fw%22%C3%B6rd%2B1",
+        secret.encode().hex(),
+        'p@ss/w\\"\\u00f6rd+1',
+        "cEBzcy93IsO2cmQrMQ",
+    ]
+    for form in forms:
+        assert scrub(f"<{form}>") == "<[REDACTED]>"
+    assert scrub("abc") == "abc"
+
+
+@pytest.mark.parametrize(
+    "unit", ["eyJ", "sk-", "a:", '"password": ', "://a:", "-----BEGIN ", "A_KEY=", "bearer "]
+)
+def test_redaction_takes_linear_time(unit: str) -> None:
+    text = unit * (400_000 // len(unit))
+    began = time.process_time()
+    redact_sensitive_text(text)
+    assert time.process_time() - began < 3.0
+
+
+def test_hidden_shows_nothing() -> None:
+    import copy
+    import pickle
+
+    box = Hidden("hush")
+    assert "hush" not in repr(box) + str([box])
+    with pytest.raises(TypeError):
+        pickle.dumps(box)
+    with pytest.raises(TypeError):
+        copy.copy(box)
+    assert box.reveal() == "hush"
+
+
+# --- the registry -------------------------------------------------------------------------------------
+
+
+def test_the_registry_resolves_lists_and_defaults() -> None:
+    registry = ProviderRegistry()
+    assert registry.default_model is None
+    one, two = ScriptedProvider(), ScriptedProvider()
+    registry.register("fast", one, "model-1")
+    registry.register("good", two, "model-2")
+    assert registry.resolve("good") == (two, "model-2")
+    assert registry.list_models() == ["fast", "good"]
+    assert registry.default_model == "fast"
+    registry.default_model = "good"
+    assert registry.default_model == "good"
+    with pytest.raises(KeyError, match="registered: fast, good"):
+        registry.resolve("none")
+    with pytest.raises(KeyError):
+        registry.default_model = "none"
+    assert registry.default_model == "good"
+    assert math.isfinite(len(registry.list_models()))

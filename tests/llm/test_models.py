@@ -1,0 +1,217 @@
+"""Declarations of models, and the way from them to a provider: keys, addresses, vendors, auto."""
+
+import asyncio
+import copy
+import math
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+
+from loom.assembly.providers import VENDORS, choose_model, make_provider
+from loom.config.model import Generation, Instructions, Model, Price, Secret
+from loom.errors import AuthenticationError, ConfigError
+from loom.llm.anthropic import AnthropicProvider
+from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.testing.model_server import ModelServer
+from loom.types import ChatMessage, Role, Usage, jsonable
+
+KEY = "sk-test-5f3a9c1e7b2d4860aabbccdd"
+HELLO = [ChatMessage(Role.USER, "Hello")]
+NOBODY = {"OLLAMA_BASE_URL": "http://127.0.0.1:9"}
+
+
+# --- Model --------------------------------------------------------------------------------------------
+
+
+def test_a_key_shows_nowhere() -> None:
+    model = Model.openai("gpt-4o", api_key=KEY)
+    direct = Model("openai", "gpt-4o", api_key=KEY)
+    assert model == direct == Model.openai("gpt-4o", api_key=Secret(KEY))
+    assert model != Model.openai("gpt-4o", api_key="other")
+    for value in (model, direct):
+        shown = repr(value) + str(value) + f"{value}" + repr(msgspec.structs.asdict(value)) + repr([value])
+        assert KEY not in shown
+        for dump in (pickle.dumps, msgspec.json.encode, lambda v: msgspec.json.encode(v, enc_hook=jsonable)):
+            with pytest.raises(TypeError) as caught:
+                dump(value)
+            assert KEY not in str(caught.value)
+        assert copy.deepcopy(value) == value
+    with pytest.raises(ConfigError) as error:
+        Model.openai("gpt-4o", api_key=KEY, timeout=-1)
+    assert KEY not in str(error.value)
+    with pytest.raises(ConfigError, match="api_key"):
+        Model("openai", "x", extensions={"api_key": KEY})
+
+
+def test_identifiers_go_there_and_back() -> None:
+    for identifier in ("openai:gpt-4o", "ollama:llama3:8b", "openrouter:a/b:free"):
+        assert Model.parse(identifier).identifier == identifier
+    assert Model.parse("auto") == Model.auto()
+    assert Model.parse("offline") == Model.offline()
+    assert Model.parse(" groq:x ", api_key_env="K") == Model.groq("x", api_key_env="K")
+    for wrong in ("", "gpt-4o", ":x", "openai:"):
+        with pytest.raises(ConfigError, match="provider:name"):
+            Model.parse(wrong)
+
+
+def test_two_names_of_the_address_must_agree() -> None:
+    assert Model.openai("x", api_base="http://a").base_url == "http://a"
+    assert Model.openai("x", base_url="http://a").api_base == "http://a"
+    assert Model.openai("x", base_url="http://a", api_base="http://a").api_base == "http://a"
+    with pytest.raises(TypeError, match="differ"):
+        Model.openai("x", base_url="http://a", api_base="http://b")
+    options: Any = {"api_kye": "x"}
+    with pytest.raises(TypeError, match="api_kye"):
+        Model.openai("x", **options)
+
+
+@pytest.mark.parametrize("name", ["anthropic", "openai", "gemini", "qwen", "deepseek", "minimax", "ollama", "groq", "mistral", "openrouter", "xai", "compatible"])  # fmt: skip
+def test_every_factory_has_its_row(name: str) -> None:
+    assert getattr(Model, name)("some-model").identifier == f"{name}:some-model"
+    assert name in VENDORS
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": "hot"}, {"temperature": -0.1}, {"temperature": 2.1}, {"temperature": math.nan}, {"temperature": True}, {"max_output_tokens": 0}, {"max_output_tokens": -1}, {"max_output_tokens": 1.5}, {"max_output_tokens": "9"}])  # fmt: skip
+def test_generation_is_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Generation(**wrong)
+    assert Generation() == Generation(None, None, {})
+    assert Generation(temperature=0, max_output_tokens=1).temperature == 0
+
+
+def test_prices_count_the_cache_apart() -> None:
+    usage = Usage(1_000_000, 100_000, 600_000, 100_000)
+    assert Price(3, 15, 0.3, 3.75).cost(usage) == pytest.approx(0.9 + 0.18 + 0.375 + 1.5)
+    assert Price(3, 15).cost(usage) == pytest.approx(3 + 1.5)
+    assert Price(3, 15).cost(Usage()) == 0
+
+
+def test_instructions_leave_out_what_is_empty() -> None:
+    assert Instructions().render() == ""
+    full = Instructions("Editor", "dry", ["be brief", "no jokes"], "Go.").render()
+    assert full == "Role: Editor\n\nStyle: dry\n\nConstraints:\n- be brief\n- no jokes\n\nGo."
+
+
+def test_declarations_need_no_network_library() -> None:
+    code = "import sys, loom.config.model, loom.assembly.providers, loom.llm.openai_compat, loom.llm.anthropic; print(sorted({'aiohttp', 'pydantic', 'asyncio.subprocess', 'ssl'} & sys.modules.keys() - {'ssl', 'asyncio.subprocess'}))"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- make_provider ------------------------------------------------------------------------------------
+
+
+def test_a_missing_key_names_the_variable_and_the_way_without() -> None:
+    with pytest.raises(AuthenticationError, match=r"set OPENAI_API_KEY.*Model\.offline\(\)"):
+        make_provider(Model.openai("gpt-4o"), environ={})
+    with pytest.raises(AuthenticationError, match="set GEMINI_API_KEY or GOOGLE_API_KEY"):
+        make_provider(Model.gemini("g"), environ={"GEMINI_API_KEY": "  "})
+    with pytest.raises(AuthenticationError, match="set MINE"):
+        make_provider(Model.openai("gpt-4o", api_key_env="MINE"), environ={"OPENAI_API_KEY": "x"})
+
+
+def test_an_unknown_provider_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"anthropic, openai, .*compatible"):
+        make_provider(Model("nobody", "x"), environ={})
+
+
+def provider(model: Model, **environ: str) -> OpenAICompatibleProvider:
+    made = make_provider(model, environ=environ)
+    assert isinstance(made, OpenAICompatibleProvider)
+    return made
+
+
+def test_where_keys_and_addresses_come_from() -> None:
+    assert provider(Model.openai("m", api_key="mine"), OPENAI_API_KEY="theirs").api_key == "mine"
+    assert provider(Model.openai("m", api_key_env="K"), K="k", OPENAI_API_KEY="x").api_key == "k"
+    assert provider(Model.gemini("m"), GOOGLE_API_KEY="g").api_key == "g"
+    assert provider(Model.gemini("m"), GOOGLE_API_KEY="g", GEMINI_API_KEY="first").api_key == "first"
+    assert provider(Model.openai("m"), OPENAI_BASE_URL="http://here/v1/").base_url == "http://here/v1"
+    assert provider(Model.openai("m", base_url="http://a"), OPENAI_BASE_URL="http://b").base_url == "http://a"
+    assert provider(Model.ollama("m")).base_url == "http://localhost:11434/v1"
+    assert provider(Model.ollama("m"), OLLAMA_BASE_URL="http://box:1/").base_url == "http://box:1/v1"
+    assert provider(Model.ollama("m"), OLLAMA_BASE_URL="box:1").base_url == "http://box:1/v1"
+    assert provider(Model.ollama("m", base_url="http://box:1/v1")).base_url == "http://box:1/v1"
+    with pytest.raises(ConfigError, match="base_url"):
+        make_provider(Model.compatible("m"), environ={})
+
+
+def test_settings_reach_the_provider() -> None:
+    made = provider(
+        Model.qwen(
+            "m", api_key="k", timeout=9, max_retries=0, extensions={"enable_thinking": True, "stream": True}
+        )
+    )
+    assert (made.default_model, made.timeout, made._retry.max_retries) == ("m", 9, 0)
+    assert made._extensions == {"enable_thinking": True}
+    claude = make_provider(
+        Model.anthropic("claude-sonnet-4", api_key="k"), environ={"ANTHROPIC_BASE_URL": "http://g"}
+    )
+    assert isinstance(claude, AnthropicProvider)
+    assert (claude.default_model, claude.base_url) == ("claude-sonnet-4-20250514", "http://g")
+    assert provider(Model.openai("m"), OPENAI_API_KEY="k")._max_tokens_field == "max_completion_tokens"
+    assert provider(Model.openai("m"), OPENAI_BASE_URL="http://x")._max_tokens_field == "max_tokens"
+
+
+async def test_a_made_provider_asks_for_its_model() -> None:
+    async with ModelServer(["hi"]) as server:
+        made = provider(Model.openai("gpt-x", base_url=server.base_url, api_key=KEY))
+        assert (await made.chat(HELLO)).message.content == "hi"
+        await made.aclose()
+        assert server.requests[0].body["model"] == "gpt-x"
+        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+# --- auto ---------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_first_key_in_the_documented_order() -> None:
+    keys = {name: "k" for vendor in VENDORS.values() for name in vendor.key_envs}
+    order = [
+        "anthropic",
+        "openai",
+        "gemini",
+        "deepseek",
+        "qwen",
+        "minimax",
+        "groq",
+        "mistral",
+        "openrouter",
+        "xai",
+    ]
+    seen: list[str] = []
+    while (chosen := choose_model({**keys, **NOBODY})).provider != "offline":
+        seen.append(chosen.provider)
+        for name in VENDORS[chosen.provider].key_envs:
+            del keys[name]
+    assert seen == order
+
+
+def test_auto_without_anything_is_offline() -> None:
+    assert choose_model(NOBODY) == Model.offline()
+    assert choose_model({**NOBODY, "OPENAI_API_KEY": " "}) == Model.offline()
+
+
+def test_auto_takes_a_local_ollama_that_has_a_chat_model() -> None:
+    with ModelServer.in_thread(models=["nomic-embed-text", "llama3:8b"]) as server:
+        assert choose_model({"OLLAMA_BASE_URL": server.base_url}) == Model.ollama("llama3:8b")
+        assert choose_model({"OLLAMA_BASE_URL": server.base_url.removesuffix("/v1")}) == Model.ollama(
+            "llama3:8b"
+        )
+    with ModelServer.in_thread(models=[]) as server:
+        assert choose_model({"OLLAMA_BASE_URL": server.base_url}) == Model.offline()
+
+
+async def test_auto_does_not_wait_for_a_port_that_never_answers() -> None:
+    async with await asyncio.start_server(lambda r, w: asyncio.sleep(60), "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        chosen = await asyncio.to_thread(choose_model, {"OLLAMA_BASE_URL": f"http://127.0.0.1:{port}"})
+        assert chosen == Model.offline()
+        assert loop.time() - began < 2
+        silent.close()

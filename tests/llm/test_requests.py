@@ -1,0 +1,354 @@
+"""What is sent: bodies of both wires, encoded once, and valid whatever the model or the user wrote."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wires import ADD, HELLO, KEY, WIRES, anthropic, openai
+
+from loom.errors import ConfigError
+from loom.llm.base import ModelSettings
+from loom.llm.encoding import strict_schema
+from loom.llm.wire import HTTPProvider
+from loom.types import (
+    AudioPart,
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+)
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TALK = [
+    ChatMessage(Role.SYSTEM, "Be brief."),
+    ChatMessage(Role.USER, "Add 1 and 2, and 3 and 4."),
+    ChatMessage(
+        Role.ASSISTANT,
+        (ThinkingPart("two calls", "sig+/="), ThinkingPart("", None, "enc=="), TextPart("Adding.")),
+        tool_calls=(ToolCall("c1", "add", '{"a":1,"b":2}'), ToolCall("functions.add:1", "add", "{broken")),
+    ),
+    ChatMessage(Role.TOOL, "3", tool_call_id="c1", name="add"),
+    ChatMessage(Role.TOOL, "a is missing", tool_call_id="functions.add:1", name="add", is_error=True),
+    ChatMessage(Role.USER, "Go on."),
+]
+SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": ""}}, "required": ["n"]}  # fmt: skip
+
+
+async def body(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> dict[str, Any]:
+    tools, settings = options.get("tools"), options.get("settings")
+    outgoing = await provider._request(messages, tools, "m", settings, options.get("stream", False))
+    read: dict[str, Any] = json.loads(outgoing.body)
+    return read
+
+
+def test_the_keys_of_a_body_are_there_once() -> None:
+    # json.loads hides duplicates, so this one looks at the pairs.
+    import asyncio
+
+    settings = ModelSettings(temperature=0.1, extensions={"temperature": 0.9, "stream_options": {"x": 1}})
+    outgoing = asyncio.run(
+        openai("http://h/v1", extensions={"seed": 1})._request(HELLO, [ADD], "m", settings, True)
+    )
+    pairs: list[tuple[str, Any]] = json.JSONDecoder(object_pairs_hook=list).decode(outgoing.body.decode())
+    names = [name for name, _ in pairs]
+    assert len(names) == len(set(names))
+    assert dict(pairs)["temperature"] == 0.9
+    assert dict(pairs)["seed"] == 1
+
+
+async def test_an_openai_conversation() -> None:
+    sent = await body(openai("http://h/v1"), TALK, tools=[ADD])
+    assert sent["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Add 1 and 2, and 3 and 4."},
+        {
+            "role": "assistant",
+            "content": "Adding.",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1,"b":2}'}},
+                {
+                    "id": "functions.add:1",
+                    "type": "function",
+                    "function": {"name": "add", "arguments": '{"_raw":"{broken"}'},
+                },
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "tool", "tool_call_id": "functions.add:1", "content": "Error: a is missing"},
+        {"role": "user", "content": "Go on."},
+    ]
+    function = {"name": "add", "description": "Adds two numbers.", "parameters": ADD.parameters}
+    assert sent["tools"] == [{"type": "function", "function": function}]
+    assert sent.keys() == {"model", "messages", "stream", "tools"}
+
+
+async def test_an_anthropic_conversation() -> None:
+    sent = await body(anthropic("http://h"), TALK, tools=[ADD])
+    assert sent["system"] == "Be brief."
+    assert sent["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Add 1 and 2, and 3 and 4."}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "two calls", "signature": "sig+/="},
+                {"type": "redacted_thinking", "data": "enc=="},
+                {"type": "text", "text": "Adding."},
+                {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1, "b": 2}},
+                {"type": "tool_use", "id": "functions_add_1", "name": "add", "input": {"_raw": "{broken"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "c1", "content": "3"},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "functions_add_1",
+                    "content": "a is missing",
+                    "is_error": True,
+                },
+                {"type": "text", "text": "Go on."},
+            ],
+        },
+    ]
+    assert sent["tools"] == [
+        {"name": "add", "description": "Adds two numbers.", "input_schema": ADD.parameters}
+    ]
+    assert sent["max_tokens"] == 8192
+
+
+async def test_anthropic_leaves_out_what_it_would_refuse() -> None:
+    talk = [
+        ChatMessage(Role.USER, "  "),
+        ChatMessage(Role.ASSISTANT, (ThinkingPart("of another service"), TextPart(" "))),
+        ChatMessage(Role.TOOL, "", tool_call_id="c"),
+        ChatMessage(Role.SYSTEM, "Late."),
+        ChatMessage(Role.SYSTEM, "Later."),
+    ]
+    sent = await body(anthropic("http://h"), talk)
+    assert sent["system"] == "Late.\n\nLater."
+    result = {"type": "tool_result", "tool_use_id": "c"}
+    assert sent["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "(empty message)"}, result]}
+    ]
+
+
+async def test_anthropic_cache_marks_the_system_text_and_the_end() -> None:
+    mark = {"type": "ephemeral"}
+    provider = anthropic("http://h", prompt_caching=True)
+    sent = await body(provider, HELLO)
+    assert sent["system"] == [{"type": "text", "text": "Be brief.", "cache_control": mark}]
+    assert sent["messages"][-1]["content"][-1] == {"type": "text", "text": "Hello", "cache_control": mark}
+    longer = [*HELLO, ChatMessage(Role.ASSISTANT, "Hi."), ChatMessage(Role.USER, "Bye")]
+    assert json.dumps((await body(provider, longer))["messages"]).count("cache_control") == 1
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
+    key = {openai: "openai_chat", anthropic: "anthropic"}[wire]
+    provider, talk, tools = wire("http://h"), list(TALK), (ADD,)
+    first = await provider._request(talk, tools, "m", None, False)
+    kept = [message.__dict__.get(key) for message in talk]
+    second = await provider._request([*talk, ChatMessage(Role.USER, "More")], tools, "m", None, False)
+    assert all(a is b for a, b in zip(kept, [message.__dict__.get(key) for message in talk], strict=True))
+    assert provider._tools(tools).__reduce__()[1] == provider._tools(list(tools)).__reduce__()[1]
+    assert json.loads(first.body)["messages"] != json.loads(second.body)["messages"]
+    assert TALK[1] == ChatMessage(Role.USER, TALK[1].content)  # the cache is no part of the value
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    "arguments", ["", "  ", "null", "[1]", '"x"', "{", '{"a":1} {}', "NaN", "[" * 50_000, '{"a":"\ud800"}']
+)
+async def test_arguments_of_any_kind_are_sent_back_as_an_object(wire: Any, arguments: str) -> None:
+    talk = [ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", arguments),))]
+    (sent,) = (await body(wire("http://h"), talk))["messages"]
+    given: Any = (
+        json.loads(sent["tool_calls"][0]["function"]["arguments"])
+        if wire is openai
+        else sent["content"][0]["input"]
+    )
+    assert isinstance(given, dict)
+    assert given == {} or given["_raw"].startswith(arguments[:6])
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_text_without_utf8_form_is_sent_with_replacements(wire: Any) -> None:
+    sent = await body(wire("http://h"), [ChatMessage(Role.USER, "a\ud800b 🌍")])
+    assert "a�b 🌍" in json.dumps(sent, ensure_ascii=False)
+
+
+# --- settings -----------------------------------------------------------------------------------------
+
+
+async def test_openai_settings() -> None:
+    settings = ModelSettings(0.5, 99, SHAPE, "my answer!", {"seed": 7, "stream": True})
+    sent = await body(
+        openai("http://h/v1", max_tokens_field="max_completion_tokens"), settings=settings, stream=True
+    )
+    assert (sent["temperature"], sent["max_completion_tokens"], sent["seed"]) == (0.5, 99, 7)
+    assert sent["stream"] is True
+    assert sent["stream_options"] == {"include_usage": True}
+    form = sent["response_format"]["json_schema"]
+    assert (form["name"], form["strict"]) == ("my_answer_", True)
+    assert form["schema"]["required"] == ["n", "s"]
+    assert form["schema"]["additionalProperties"] is False
+    assert "stream_options" not in await body(openai("http://h/v1", include_usage=False), stream=True)
+
+
+async def test_json_mode_for_services_without_schemas() -> None:
+    sent = await body(openai("http://h/v1", json_schema=False), settings=ModelSettings(output_schema=SHAPE))
+    assert sent["response_format"] == {"type": "json_object"}
+    assert "JSON Schema" in sent["messages"][-1]["content"]
+
+
+async def test_shapes_that_are_no_object_are_asked_for_in_words() -> None:
+    settings = ModelSettings(output_schema={"type": "array", "items": {"type": "integer"}})
+    sent = await body(openai("http://h/v1"), settings=settings)
+    assert "response_format" not in sent
+    assert '"items"' in sent["messages"][-1]["content"]
+    sent = await body(anthropic("http://h"), settings=settings)
+    assert '"items"' in sent["system"]
+    assert "tools" not in sent
+
+
+async def test_anthropic_shapes() -> None:
+    settings = ModelSettings(output_schema=SHAPE)
+    sent = await body(anthropic("http://h"), settings=settings)
+    assert sent["tool_choice"] == {"type": "tool", "name": "output"}
+    assert sent["tools"][0]["input_schema"] == SHAPE
+    sent = await body(anthropic("http://h"), tools=[ADD], settings=settings)
+    assert sent["tool_choice"] == {"type": "any"}
+    assert [tool["name"] for tool in sent["tools"]] == ["add", "output"]
+    thinking = anthropic("http://h", extensions={"thinking": {"type": "enabled", "budget_tokens": 1024}})
+    sent = await body(thinking, settings=settings)
+    assert "tool_choice" not in sent
+    assert "output" in sent["system"]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", ["messages", "model", "tools"])
+async def test_extensions_must_not_contradict_the_request(wire: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        wire("http://h", extensions={name: 1})
+    with pytest.raises(ConfigError, match=name):
+        await body(wire("http://h"), settings=ModelSettings(extensions={name: 1}))
+
+
+def test_open_dictionaries_are_not_called_strict() -> None:
+    open_ended = {
+        "type": "object",
+        "properties": {"m": {"type": "object", "additionalProperties": {"type": "string"}}},
+    }
+    assert strict_schema(open_ended) == (open_ended, False)
+    user_words = {
+        "type": "object",
+        "properties": {"default": {"type": "string"}, "properties": {"type": "integer"}},
+    }
+    schema, strict = strict_schema(user_words)
+    assert strict
+    assert schema["properties"].keys() == {"default", "properties"}
+
+
+# --- headers ------------------------------------------------------------------------------------------
+
+
+def test_headers() -> None:
+    ours = openai("http://h/v1", organization="org-1", headers={"X-Title": "t"})._ready()[1]
+    assert ours["authorization"] == f"Bearer {KEY}"
+    assert ours["openai-organization"] == "org-1"
+    assert ours["x-title"] == "t"
+    theirs = anthropic("http://h")._ready()[1]
+    assert (theirs["x-api-key"], theirs["anthropic-version"]) == (KEY, "2023-06-01")
+
+
+@pytest.mark.parametrize(
+    ("made", "url"),
+    [
+        (openai("http://h/v1/"), "http://h/v1/chat/completions"),
+        (openai("https://h/x?api-version=1"), "https://h/x/chat/completions?api-version=1"),
+        (anthropic("http://h"), "http://h/v1/messages"),
+        (anthropic("http://h/v1"), "http://h/v1/messages"),
+        (anthropic("http://h/proxy/"), "http://h/proxy/v1/messages"),
+    ],
+)
+def test_addresses(made: HTTPProvider, url: str) -> None:
+    assert made._url == url
+
+
+# --- media --------------------------------------------------------------------------------------------
+
+
+def picture(*parts: Part, role: Role = Role.USER) -> list[ChatMessage]:
+    return [ChatMessage(role, (TextPart("Look:"), *parts), tool_call_id="c" if role is Role.TOOL else None)]
+
+
+async def test_images_from_files_addresses_and_data(tmp_path: Path) -> None:
+    file = tmp_path / "dot.png"
+    file.write_bytes(PNG)
+    encoded = base64.b64encode(PNG).decode()
+    data_url = f"data:image/png;base64,{encoded}"
+    parts = [ImagePart(str(file)), ImagePart("https://x.example/a.png"), ImagePart(data_url)]
+    (sent,) = (await body(openai("http://h/v1"), picture(*parts)))["messages"]
+    urls = [part["image_url"]["url"] for part in sent["content"][1:]]
+    assert urls == [data_url, "https://x.example/a.png", data_url]
+    (sent,) = (await body(anthropic("http://h"), picture(*parts)))["messages"]
+    inline = {"type": "base64", "media_type": "image/png", "data": encoded}
+    sources = [block["source"] for block in sent["content"][1:]]
+    assert sources == [inline, {"type": "url", "url": "https://x.example/a.png"}, inline]
+
+
+async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Path) -> None:
+    file = tmp_path / "dot.png"
+    file.write_bytes(PNG)
+    talk = [*picture(ImagePart(str(file)), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
+    sent = (await body(openai("http://h/v1"), [*talk, ChatMessage(Role.USER, "Well?")]))["messages"]
+    assert [message["role"] for message in sent] == ["tool", "tool", "user", "user"]
+    assert sent[2]["content"][1]["type"] == "image_url"
+    sent = (await body(anthropic("http://h"), talk))["messages"]
+    assert [block["type"] for block in sent[0]["content"]] == ["tool_result", "tool_result"]
+    assert [block["type"] for block in sent[0]["content"][0]["content"]] == ["text", "image"]
+
+
+async def test_a_pdf_is_a_document_for_anthropic_only(tmp_path: Path) -> None:
+    file = tmp_path / "paper.pdf"
+    file.write_bytes(b"%PDF-1.7 ...")
+    (sent,) = (await body(anthropic("http://h"), picture(FilePart(str(file)))))["messages"]
+    assert sent["content"][1]["type"] == "document"
+    with pytest.raises(ConfigError, match="file parts"):
+        await body(openai("http://h/v1"), picture(FilePart(str(file))))
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "id_rsa.png"
+    secret.write_text("-----BEGIN KEY-----")
+    for source in (
+        str(secret),
+        str(tmp_path),
+        str(tmp_path / "none.png"),
+        "/dev/zero",
+        "a\0b",
+        "data:image/png,raw",
+    ):
+        with pytest.raises(ConfigError):
+            await body(wire("http://h"), picture(ImagePart(source)))
+    with pytest.raises(ConfigError, match="audio parts"):
+        await body(wire("http://h"), picture(AudioPart("x.wav")))
+
+
+async def test_media_over_the_limit_is_refused(tmp_path: Path) -> None:
+    big = tmp_path / "big.png"
+    with big.open("wb") as file:
+        file.write(PNG)
+        file.truncate(21 * 1024 * 1024)
+    with pytest.raises(ConfigError, match="larger than"):
+        await body(openai("http://h/v1"), picture(ImagePart(str(big))))
