@@ -41,6 +41,7 @@ class Client(ABC):
 
     def ready(self, agent: Any) -> None:
         """Build whatever ``agent`` put off to its first run. Most put off nothing."""
+        return
 
     @abstractmethod
     async def run(self, agent: Any, prompt: str) -> str:

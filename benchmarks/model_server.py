@@ -1,8 +1,8 @@
 """The scripted model service: OpenAI's chat completions on loopback, in a process of its own.
 
-A raw asyncio protocol that writes replies rendered beforehand (``replies.py``), so that it costs far less than
-any client. Which reply comes next is told by the number of tool results in the request: the server keeps no
-state. ``python -m benchmarks.model_server`` prints its port and serves until its standard input is closed.
+A raw asyncio protocol that writes replies rendered beforehand (``replies.py``), so that it costs far
+less than any client. Which reply comes next is told by the number of tool results in the request: the server
+keeps no state. ``python -m benchmarks.model_server`` prints its port and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _AHEAD = 0.002
 
 
 class ModelProtocol(asyncio.Protocol):
-    """One connection: requests in, scripted replies out. Pipelined requests are answered in order of arrival."""
+    """One connection: requests in, scripted replies out, one after the other."""
 
     def __init__(self) -> None:
         self._held = bytearray()

@@ -21,10 +21,22 @@ class Row:
     versions: tuple[str, ...] = ()
 
 
-_LOOM_READY = (
-    "import loom.assembly.build, loom.llm.http, loom.llm.openai_compat, loom.runtime.session\n"
-    "import loom.store.memory, loom.tools.arguments"
-)
+# Building the live parts brings in what an agent like that needs: nothing here has to know the modules.
+_LOOM_READY = """from loom import Agent, Model, tool
+def add(a: int, b: int) -> int: "Add."
+model = Model.openai("m", base_url="http://127.0.0.1:1/v1", api_key="sk-0")
+agent = Agent(model=model, tools=[tool(add)])
+agent.engine, agent.session()
+import loom.llm.http
+"""
+_LOOM_LOOP_READY = """from loom.loop import Agent, AgentConfig
+from loom import ToolRegistry, tool
+from loom.llm.openai_compat import OpenAICompatibleProvider
+def add(a: int, b: int) -> int: "Add."
+provider = OpenAICompatibleProvider("http://127.0.0.1:1/v1", "sk-0", "m")
+Agent(provider=provider, tool_registry=ToolRegistry([tool(add)]))
+import loom.llm.http
+"""
 
 OURS = (
     Row("floor_raw", "benchmarks.clients.floor_raw", "import asyncio, json", "import asyncio, json"),
@@ -39,15 +51,14 @@ OURS = (
         "loom",
         "benchmarks.clients.loom_agent",
         "from loom import Agent, Model, tool",
-        f"from loom import Agent, Model, tool\n{_LOOM_READY}",
+        _LOOM_READY,
         versions=("loom-agent", "pydantic"),
     ),
     Row(
         "loom_loop",
         "benchmarks.clients.loom_loop",
         "from loom.loop import Agent, AgentConfig\nfrom loom import tool, ToolRegistry",
-        "from loom.loop import Agent, AgentConfig\nfrom loom import tool, ToolRegistry\n"
-        "import loom.llm.http, loom.llm.openai_compat, loom.tools.arguments",
+        _LOOM_LOOP_READY,
     ),
 )
 

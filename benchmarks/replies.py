@@ -78,7 +78,11 @@ def whole_reply(script: Script, results: int) -> bytes:
 def streamed_reply(script: Script, results: int) -> tuple[bytes, ...]:
     """The same as a stream: the head of the response, then its chunks in HTTP's chunked coding."""
     head = (_HEAD % b"text/event-stream") + b"Transfer-Encoding: chunked\r\n\r\n"
-    return (head, *(b"%x\r\n%s\r\n" % (len(event), event) for event in _events(script, results)), b"0\r\n\r\n")
+    return (
+        head,
+        *(b"%x\r\n%s\r\n" % (len(event), event) for event in _events(script, results)),
+        b"0\r\n\r\n",
+    )
 
 
 @lru_cache(maxsize=1024)

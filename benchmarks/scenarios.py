@@ -15,9 +15,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from typing import Any
 
-from .client import PROMPT, Client, Tools
+from .client import PROMPT, Client, Tools, Turn
 from .descriptors import raise_descriptor_limit
 from .meter import holding, peak_rss, spending
 from .replies import Script
@@ -113,68 +115,68 @@ async def token(client: Client, server: str, burst: int, paced: int, repeats: in
     script = Script(tokens=paced, pace=1000)
     agent = client.agent(server + script.path, [client.tool(Tools().add())])
     await _checked_stream(client, agent, script)
-    firsts: list[float] = []
     with spending() as spent:
-        for _ in range(repeats):
-            firsts.append(await _checked_stream(client, agent, script))
+        firsts = [await _checked_stream(client, agent, script) for _ in range(repeats)]
     figures["token_paced"] = spent.cpu * 1e6 / (repeats * paced)
     figures["first_token"] = statistics.median(firsts) * 1000
     return figures
 
 
-async def durable(client: Client, server: str, turns: int) -> Figures:
+async def durable(client: Client, server: str, turns: int, seconds: float) -> Figures:
     """A session kept in SQLite: CPU milliseconds of a turn, early and late; bytes a turn on disk.
 
-    ``turn@100`` is the mean of the 20 turns around turn 100 (of the last 20 before the end for the last).
-    Bytes are those of the database file after a checkpoint of its write-ahead log.
+    ``turn@100`` is the mean of the 20 turns around turn 100 (the last 20 at the end). Bytes are those of the
+    database file after a checkpoint of its write-ahead log. After ``seconds`` no turn is begun; ``turns``
+    says how many there were.
     """
-    figures: Figures = {}
-    url = server + Script().path
     with tempfile.TemporaryDirectory() as folder:
+        url, path = server + Script().path, os.path.join(folder, "session.db")
         async with client.session(url, os.path.join(folder, "warm-up.db")) as turn:
             await turn("Hello.")
-        path = os.path.join(folder, "session.db")
-        marks = [mark for mark in (10, 100, 1000) if mark <= turns]
-        windows = {mark: range(min(mark - 9, turns - 19), min(mark + 11, turns + 1)) for mark in marks}
-        sizes: dict[int, int] = {}
-        costs: list[float] = [0.0]
-        async with client.session(url, path) as turn:
-            for number in range(1, turns + 1):
-                with spending() as spent:
-                    text = await turn(f"This is turn {number:05d}.")
-                costs.append(spent.cpu * 1000)
-                _check_text(text, Script())
-                if number in marks:
-                    sizes[number] = _checkpointed_size(path)
-        for mark, window in windows.items():
-            figures[f"turn@{mark}"] = statistics.fmean(costs[window.start : window.stop])
-        for early, late in zip(marks, marks[1:], strict=False):
-            figures[f"turn_bytes@{late}"] = (sizes[late] - sizes[early]) / (late - early)
+        costs, sizes = await _talk(client.session(url, path), path, turns, seconds)
+    figures: Figures = {"turns": float(len(costs))}
+    for mark in sizes:
+        first = min(mark - 10, turns - 20)
+        if len(costs) >= first + 20:
+            figures[f"turn@{mark}"] = statistics.fmean(costs[first : first + 20])
+    for early, late in pairwise(sizes):
+        figures[f"turn_bytes@{late}"] = (sizes[late] - sizes[early]) / (late - early)
     return figures
 
 
-async def parked(client: Client, server: str, count: int) -> Figures:
-    """Memory of one run that waits for a human, in KiB: nobody there, and somebody asked."""
-    figures: Figures = {}
+async def _talk(
+    session: AbstractAsyncContextManager[Turn], path: str, turns: int, seconds: float
+) -> tuple[list[float], dict[int, int]]:
+    """The CPU milliseconds of each turn, and the size of the database after some of them."""
+    costs: list[float] = []
+    sizes: dict[int, int] = {}
+    ends = time.perf_counter() + seconds
+    async with session as turn:
+        while len(costs) < turns and time.perf_counter() < ends:
+            with spending() as spent:
+                text = await turn(f"This is turn {len(costs) + 1:05d}.")
+            costs.append(spent.cpu * 1000)
+            _check_text(text, Script())
+            if len(costs) in (10, 100, 1000):
+                sizes[len(costs)] = _checkpointed_size(path)
+    return costs, sizes
+
+
+async def parked(client: Client, server: str, count: int, attached: bool) -> Figures:
+    """Memory of one run that waits for a human, in KiB; ``attached``: one who was asked and thinks."""
     tools = Tools()
     function = client.tool(tools.add(), asks=True)
     url = server + Script(steps=1).path
-    for attached, figure in ((False, "parked"), (True, "parked_live")):
-        await _park(client, url, [function], 20, attached)
-        # Resident memory first: the process that has parked before has room to spare.
-        with holding(traced=False) as held:
-            kept = await _park(client, url, [function], count, attached)
-        figures[f"{figure}_rss"] = held.rss / 1024 / count
-        with holding(traced=True) as held:
-            again = await _park(client, url, [function], count, attached)
-        figures[figure] = held.traced / 1024 / count
-        del kept, again
+    warm = await client.park(url, [function], 20, attached=attached)
+    # Resident memory first: a process that has parked before has room to spare.
+    with holding(traced=False) as held:
+        kept = await client.park(url, [function], count, attached=attached)
+    with holding(traced=True) as traced:
+        again = await client.park(url, [function], count, attached=attached)
     _check_calls(tools.executed, 0)
-    return figures
-
-
-async def _park(client: Client, url: str, tools: list[Any], count: int, attached: bool) -> Any:
-    return await client.park(url, tools, count, attached=attached)
+    del warm, kept, again
+    name = "parked_live" if attached else "parked"
+    return {name: traced.traced / 1024 / count, f"{name}_rss": held.rss / 1024 / count}
 
 
 SCENARIOS: dict[str, Callable[..., Awaitable[Figures]]] = {

@@ -23,7 +23,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "click": ("loom.cli.*",),
     "cronsim": ("loom.heartbeat.*",),
     "msgspec": ANYWHERE,  # the codec of the vocabulary
-    "pathspec": ("loom.tools.walk", "loom.tools.files"),
+    "pathspec": ("loom.tools.filesystem.walk", "loom.tools.files"),
     "pydantic": (
         "loom.assembly.output*",
         "loom.tools.functions.annotations",

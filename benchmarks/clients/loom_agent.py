@@ -67,16 +67,21 @@ class LoomAgent(Client):
     async def park(self, base_url: str, tools: Sequence[Any], count: int, *, attached: bool) -> Any:
         human = Silent() if attached else None
         agent = self.agent(base_url, tools, store=loom.InMemorySessionStore(), human=human)
-        sessions = [agent.session() for _ in range(count)]
-        runs = [session.start("Do it.") for session in sessions]
-        if human is not None:
-            while human.asked < count:
-                await asyncio.sleep(0.01)
-            return agent, runs
-        for run in runs:
-            assert (await run).state is loom.RunState.WAITING
-        # An application keeps the session's id and no more; its log is in the store.
-        return agent, [session.id for session in sessions]
+        parked: list[Any] = []
+        # A few at a time: a thousand idle connections would be counted as the memory of waiting runs.
+        while len(parked) < count:
+            sessions = [agent.session() for _ in range(min(20, count - len(parked)))]
+            runs = [session.start("Do it.") for session in sessions]
+            if human is None:
+                for run in runs:
+                    assert (await run).state is loom.RunState.WAITING
+                # An application keeps the session's id and no more; its log is in the store.
+                parked += [session.id for session in sessions]
+            else:
+                parked += runs
+                while human.asked < len(parked):
+                    await asyncio.sleep(0.001)
+        return agent, parked
 
 
 class Silent:

@@ -37,10 +37,9 @@ def python_of(row: Row) -> str:
 
 def versions_of(python: str, row: Row) -> dict[str, str]:
     """The versions of what is measured."""
-    code = "import sys; from importlib.metadata import version\nfor name in sys.argv[1:]: print(name, version(name))"
+    code = "import sys\nfrom importlib.metadata import version\nfor n in sys.argv[1:]: print(n, version(n))"
     done = subprocess.run([python, "-c", code, *row.versions], capture_output=True, text=True, check=False)
-    pairs = (line.split() for line in done.stdout.splitlines())
-    return {name: version for name, version in pairs}
+    return dict(line.split() for line in done.stdout.splitlines())
 
 
 def _run(command: list[str]) -> None:

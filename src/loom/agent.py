@@ -170,12 +170,12 @@ class Agent(Generic[OutputT, DepsT]):
         if self._sessions is None:
             self._sessions = WeakValueDictionary()
         known = self._sessions.get(config.id) if config.id is not None else None
-        if known is None:
-            known = Session(self.grounds(), config)
-            self._sessions[known.id] = known
-        else:
+        if known is not None:
             known.metadata.update(config.to_metadata())
-        return known
+            return known
+        opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
+        self._sessions[opened.id] = opened
+        return opened
 
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(**payload)`` when ``name`` happens: a hook (``before_tool``), an event word or ``*``.
@@ -252,9 +252,9 @@ class Agent(Generic[OutputT, DepsT]):
 
     def _scratch_store(self) -> SessionStore:
         if self._scratch is None:
-            from .store.memory import InMemorySessionStore
+            from .assembly.build import memory_store
 
-            self._scratch = InMemorySessionStore()
+            self._scratch = memory_store()
         return self._scratch
 
     def _parser(self) -> Callable[[str], Any] | None:
@@ -311,5 +311,5 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
 def _caught(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return asyncio.run(work)
-    except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
+    except BaseException as error:
         return error

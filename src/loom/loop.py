@@ -11,14 +11,24 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from .errors import ConfigError, HookFailed, to_exception
-from .events import ErrorRaised, Event, RunFinished, RunStarted, TextDelta, ThinkingDelta, ToolCallDelta
-from .events import ToolFinished, ToolRequested, ToolStarted
+from .events import (
+    ErrorRaised,
+    Event,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolFinished,
+    ToolRequested,
+    ToolStarted,
+)
 from .hitl.base import Human
 from .kernel.budget import Budget
 from .kernel.engine import Engine, Scope
@@ -40,7 +50,7 @@ from .requests import Answer, Request
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry
-from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, Usage
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
 
 AFFIRMATIVES = frozenset(
     {"yes", "y", "ok", "okay", "sure", "correct", "right", "yeah", "yep", "go ahead", "proceed", "continue",

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -29,9 +29,9 @@ class RuntimeTask(Struct, frozen=True, omit_defaults=True):
             if not task.strip():
                 raise ValueError("a task needs some text")
             return cls(goal=task)
-        if isinstance(task, RuntimeTask):
-            return task
-        raise TypeError(f"a task is text or a RuntimeTask, not {type(task).__name__}")
+        if type(task) is not RuntimeTask:
+            raise TypeError(f"a task is text or a RuntimeTask, not {type(task).__name__}")
+        return task
 
     def to_context_payload(self) -> dict[str, Any]:
         """Input, criteria and metadata flattened into one dict, as context for the model."""
@@ -125,7 +125,7 @@ class SignalAdapter:
 
     def adapt(self, event: Any) -> RuntimeSignal:
         """Return ``event`` as a signal. Exceptions of the field callables pass through."""
-        mapping: Mapping[str, Any] = event if isinstance(event, Mapping) else {}
+        mapping = _mapping(event)
         payload = self.payload(event) if callable(self.payload) else self.payload
         summary = _resolve(self.summary, event)
         if summary is None:
@@ -141,6 +141,10 @@ class SignalAdapter:
             run_id=_resolve(self.run_id, event),
             dedupe_key=_resolve(self.dedupe_key, event),
         )
+
+
+def _mapping(event: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", event) if isinstance(event, Mapping) else {}
 
 
 def _resolve(field: Field, event: Any) -> str | None:

@@ -14,7 +14,16 @@ from loom.types import ChatResponse, StopReason, TextPart, ThinkingPart, ToolCal
 
 FAILURES = FailureReader("test", Scrubber())
 Json = dict[str, Any]
-START = {"type": "message_start", "message": {"type": "message", "model": "claude", "content": [], "usage": {"input_tokens": 5, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2, "output_tokens": 1}}}  # fmt: skip
+COUNTED = {
+    "input_tokens": 5,
+    "cache_read_input_tokens": 3,
+    "cache_creation_input_tokens": 2,
+    "output_tokens": 1,
+}
+START = {
+    "type": "message_start",
+    "message": {"type": "message", "model": "claude", "content": [], "usage": COUNTED},
+}
 STOP = {"type": "message_stop"}
 
 
@@ -195,11 +204,23 @@ def test_a_stream_that_is_not_complete_is_an_error_that_may_be_retried(events: t
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"null", b"[]", b"{}", b'"x"', b"<html>", b'{"content":null}', b'{"content":"text"}', b'{"content":{}}',
-        b'{"content":[7]}', b'{"content":[{"type":"tool_use","input":{}}]}', b'{"content":[],"stop_reason":"tool_use"}',
-        b'{"content":[{"type":"text","text":"\xff"}]}', b'{"content":[{"type":7}]}', b'{"content":[' + b"[" * 100_000,
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b"<html>",
+        b'{"content":null}',
+        b'{"content":"text"}',
+        b'{"content":{}}',
+        b'{"content":[7]}',
+        b'{"content":[{"type":"tool_use","input":{}}]}',
+        b'{"content":[],"stop_reason":"tool_use"}',
+        b'{"content":[{"type":"text","text":"\xff"}]}',
+        b'{"content":[{"type":7}]}',
+        b'{"content":[' + b"[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_message_is_an_error(body: bytes) -> None:
     with pytest.raises(MalformedReplyError):
         whole(body)

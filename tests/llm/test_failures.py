@@ -1,6 +1,5 @@
 """Waiting times, retry decisions and scrubbing, each on its own."""
 
-import math
 import re
 import time
 
@@ -36,7 +35,8 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 
 def test_google_says_when_in_the_body() -> None:
-    body = b'{"error":{"code":429,"message":"quota","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"48s"}]}}'
+    details = b'"status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"48s"}]'
+    body = b'{"error":{"code":429,"message":"quota",' + details + b"}}"
     error = FailureReader("gemini", Scrubber()).from_reply(429, {}, body)
     assert isinstance(error, RateLimitError)
     assert (error.retry_after, error.provider_code) == (48.0, "RESOURCE_EXHAUSTED")
@@ -198,4 +198,3 @@ def test_the_registry_resolves_lists_and_defaults() -> None:
     with pytest.raises(KeyError):
         registry.default_model = "none"
     assert registry.default_model == "good"
-    assert math.isfinite(len(registry.list_models()))

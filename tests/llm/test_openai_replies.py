@@ -348,8 +348,8 @@ def test_a_recorded_shape_with_comments_and_crlf_is_read() -> None:
     # The shape of OpenRouter's streams: comments first, both names of reasoning, usage in a last empty chunk.
     text = (
         ": PROCESSING\r\n\r\n: PROCESSING\r\n\r\n"
-        'data: {"id":"g","provider":"P","model":"v/m","choices":[{"index":0,"delta":{"role":"assistant","content":"",'
-        '"reasoning":"We","reasoning_details":[{"type":"reasoning.text","text":"We"}]},"finish_reason":null}]}\r\n\r\n'
+        'data: {"id":"g","provider":"P","model":"v/m","choices":[{"index":0,"delta":{"role":"assistant",'
+        '"content":"","reasoning":"We","reasoning_details":[{"type":"reasoning.text","text":"We"}]},"finish_reason":null}]}\r\n\r\n'
         'data: {"id":"g","model":"v/m","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop",'
         '"native_finish_reason":"end_turn"}]}\r\n\r\n'
         'data: {"id":"g","model":"v/m","choices":[{"index":0,"delta":{"content":""},"finish_reason":null}],'

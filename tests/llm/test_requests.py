@@ -1,5 +1,6 @@
 """What is sent: bodies of both wires, encoded once, and valid whatever the model or the user wrote."""
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -39,7 +40,11 @@ TALK = [
     ChatMessage(Role.TOOL, "a is missing", tool_call_id="functions.add:1", name="add", is_error=True),
     ChatMessage(Role.USER, "Go on."),
 ]
-SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": ""}}, "required": ["n"]}  # fmt: skip
+SHAPE = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": ""}},
+    "required": ["n"],
+}
 
 
 async def body(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> dict[str, Any]:
@@ -51,8 +56,6 @@ async def body(provider: HTTPProvider, messages: Any = HELLO, **options: Any) ->
 
 def test_the_keys_of_a_body_are_there_once() -> None:
     # json.loads hides duplicates, so this one looks at the pairs.
-    import asyncio
-
     settings = ModelSettings(temperature=0.1, extensions={"temperature": 0.9, "stream_options": {"x": 1}})
     outgoing = asyncio.run(
         openai("http://h/v1", extensions={"seed": 1})._request(HELLO, [ADD], "m", settings, True)

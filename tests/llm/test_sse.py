@@ -70,8 +70,7 @@ def test_a_stream_that_ends_without_blank_line_gives_its_last_event_at_the_close
 def test_an_event_without_end_is_refused_and_not_kept(piece: bytes) -> None:
     reader = SSEReader(max_event_bytes=150)
     with pytest.raises(MalformedReplyError, match="more than 150 bytes"):
-        for _ in range(3):
-            reader.feed(piece)
+        _ = [reader.feed(piece) for _ in range(3)]
     assert reader.feed(b"data: next\n\n") == [(b"", b"next")]
 
 

@@ -44,3 +44,9 @@ async def last(provider: HTTPProvider, messages: Any = HELLO, **options: Any) ->
     event = (await streamed(provider, messages, **options))[-1]
     assert isinstance(event, ChatResponse)
     return event
+
+
+async def keep(events: list[Any], provider: HTTPProvider) -> None:
+    """Put the events of a stream into ``events`` as they come, so that they are there when it fails."""
+    async for event in provider.chat_stream(HELLO):
+        events.append(event)  # noqa: PERF401 - a comprehension would lose them with the error

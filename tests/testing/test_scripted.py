@@ -94,11 +94,10 @@ async def test_latency_is_slept_and_faults_come_where_they_should() -> None:
 
     script = [interrupted("abcdef", after=2), interrupted("abc", after=0, error=ValueError("odd"))]
     provider = ScriptedProvider(script, chunk=2, latency=1.5, sleep=sleep)
-    seen: list[Any] = []
+    stream = provider.chat_stream(HELLO)
+    assert [await anext(stream), await anext(stream)] == [ContentDeltaEvent("ab"), ContentDeltaEvent("cd")]
     with pytest.raises(ProviderUnavailableError):
-        async for event in provider.chat_stream(HELLO):
-            seen.append(event)
-    assert seen == [ContentDeltaEvent("ab"), ContentDeltaEvent("cd")]
+        await anext(stream)
     with pytest.raises(ValueError, match="odd"):
         await provider.chat(HELLO)
     assert slept == [1.5, 1.5]

@@ -17,7 +17,7 @@ from loom.config.abilities import Files
 from loom.errors import ConfigError, ToolArgumentsError, ToolError, ToolExecutionError, ToolTimeoutError
 from loom.tools.base import ToolHandler
 from loom.tools.files import file_tools
-from loom.tools.globs import Glob
+from loom.tools.filesystem.globs import Glob
 from loom.types import ToolResult
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loom.tools.html_text import html_to_text
+from loom.tools.webpage.html_text import html_to_text
 
 BASE = "https://example.org/dir/page"
 

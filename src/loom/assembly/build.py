@@ -12,7 +12,9 @@ from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
 from ..llm.base import LLMProvider, ModelSettings
 from ..policies.profile import Runtime
-from ..types import Usage
+from ..store.base import SessionStore
+from ..store.memory import InMemorySessionStore
+from ..types import Usage, canonical_json
 from .output import OutputSpec
 from .providers import choose_model, make_provider
 from .toolbox import OutputShelf, compile_tools
@@ -75,6 +77,11 @@ def build_engine(declaration: Declaration) -> Engine:
     )
 
 
+def memory_store() -> SessionStore:
+    """A store for sessions that need not last."""
+    return InMemorySessionStore()
+
+
 def output_spec(output_type: Any) -> OutputSpec[Any] | None:
     """What answers must be; None for plain text."""
     return None if output_type is None or output_type is str else OutputSpec.of(output_type)
@@ -109,8 +116,6 @@ def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | No
     text = instructions.render() if isinstance(instructions, Instructions) else instructions
     if output is None:
         return text
-    from ..types import canonical_json
-
     schema = canonical_json(output.schema).decode()
     wanted = f"Your final answer is one JSON value of this JSON Schema and nothing else:\n{schema}"
     return f"{text}\n\n{wanted}" if text else wanted

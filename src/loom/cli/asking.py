@@ -48,42 +48,42 @@ class SameAnswer:
 
 
 class PersonHere:
-    """Asks on this terminal. A question can be left at any time; the line typed next is then nobody's answer.
+    """Asks on this terminal. A question can be left at any time; a line typed afterwards answers nothing.
 
     ``before`` is called first, so that whatever is being shown makes room.
     """
 
     def __init__(self, before: Callable[[], None]) -> None:
         self._before = before
-        self._terminal = TerminalHuman(read=self._read, by=user_name())
-        self._left, self._leave = os.pipe()
 
     async def ask(self, request: Request) -> Answer | None:
         """See Human. Ctrl-D gives no answer."""
         await asyncio.sleep(0)  # let whoever follows the run show what led here
         self._before()
+        left, leave = os.pipe()
+        terminal = TerminalHuman(read=lambda question: _read_line(question, left), by=user_name())
         try:
-            return await self._terminal.ask(request)
-        except asyncio.CancelledError:
-            os.write(self._leave, b".")
-            raise
+            return await terminal.ask(request)
+        finally:
+            os.close(leave)
 
-    def _read(self, question: str) -> str:
-        """Read a line, in a thread. Raises EOFError at the end of the input or when the question was left."""
-        stdin = sys.stdin.fileno()
+
+def _read_line(question: str, left: int) -> str:
+    """Read a line, in a thread. Raises EOFError at the end of input, and when ``left`` says nobody listens."""
+    stdin = sys.stdin.fileno()
+    try:
         if termios is not None:
             # What was typed before the question was there is not an answer to it.
             termios.tcflush(stdin, termios.TCIFLUSH)
         sys.stderr.write(question)
         sys.stderr.flush()
-        ready, _, _ = select.select([stdin, self._left], [], [])
-        if self._left in ready:
-            os.read(self._left, 1)
-            raise EOFError
-        line = os.read(stdin, 65536)
-        if not line:
-            raise EOFError
-        return line.decode(errors="replace")
+        ready, _, _ = select.select([stdin, left], [], [])
+        line = b"" if left in ready else os.read(stdin, 65536)
+    finally:
+        os.close(left)
+    if not line:
+        raise EOFError
+    return line.decode(errors="replace")
 
 
 def choose_human(*, approve_all: bool, deny_all: bool, before: Callable[[], None]) -> Human | None:

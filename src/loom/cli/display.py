@@ -245,7 +245,7 @@ class JsonDisplay:
 def result_fields(result: RunResult[str]) -> dict[str, Any]:
     """A result without the events and messages, which the lines before it told already."""
     left_out = ("events", "messages", "denied")
-    fields = {name: result[name] for name in result.keys() if name not in left_out}
+    fields = {name: result[name] for name in result if name not in left_out}
     return {"type": "result", **fields}
 
 

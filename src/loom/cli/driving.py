@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..errors import LoomError
@@ -32,7 +32,7 @@ async def follow(run: Run[str], display: Display, *, after: int = 0) -> RunResul
 
 
 @contextmanager
-def _interrupts(run: Run[str]) -> Iterator[None]:
+def _interrupts(run: Run[str]) -> Generator[None]:
     loop, follower = asyncio.get_running_loop(), asyncio.current_task()
     stopping: list[asyncio.Task[None]] = []
 

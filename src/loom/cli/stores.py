@@ -25,9 +25,7 @@ def is_lines(path: Path) -> bool:
 
 
 def open_store(path: Path) -> SessionStore:
-    """The store in that file, which is made, with its folder, when something is first kept in it."""
-    if path == DEFAULT_STORE and not path.parent.exists():
-        _make_folder(path.parent)
+    """The store in that file, which is made when something is first kept in it."""
     if is_lines(path):
         from ..store.file import FileSessionStore
 
@@ -46,8 +44,11 @@ def open_existing(path: Path) -> SessionStore:
     return open_store(path)
 
 
-def _make_folder(folder: Path) -> None:
-    """Our own folder: its owner's only, and no part of whatever repository it stands in."""
+def make_folder(path: Path) -> None:
+    """Our own folder, when the store stands in it: its owner's only, and no part of anybody's repository."""
+    folder = path.parent
+    if path != DEFAULT_STORE or folder.exists():
+        return
     try:
         folder.mkdir(mode=0o700)
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -88,7 +89,7 @@ def _summary(session_id: str, record: SessionRecord | None, runs: list[RunRecord
         runs=len(runs),
         last_prompt=prompt_of(newest) if newest else "",
         state=newest.state if newest else "",
-        updated=max((time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)),
+        updated=max(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times),
     )
 
 
@@ -100,7 +101,9 @@ def prompt_of(run: RunRecord) -> str:
 async def require_session(store: SessionStore, session_id: str) -> None:
     """Raise RecordNotFound when the store knows nothing of that session."""
     if store.load_session(session_id) is None and not await store.head(session_id):
-        raise RecordNotFound(f"there is no session {session_id!r}; `loom sessions list` shows those there are")
+        raise RecordNotFound(
+            f"there is no session {session_id!r}; `loom sessions list` shows those there are"
+        )
 
 
 # --- the settings of unfinished runs ------------------------------------------------------------------
@@ -130,8 +133,10 @@ def kept_settings(store: SessionStore, session_id: str, run_id: str) -> AgentSet
 
 def _kept(store: SessionStore, session_id: str) -> dict[str, Any]:
     record = store.load_session(session_id)
-    kept = record.metadata.get(_KEPT) if record else None
-    return dict(kept) if isinstance(kept, dict) else {}
+    try:
+        return msgspec.convert(record.metadata.get(_KEPT) if record else {}, dict[str, Any] | None) or {}
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"what session {session_id!r} keeps for the command line cannot be read") from error
 
 
 def _write(store: SessionStore, session_id: str, kept: dict[str, Any]) -> None:

@@ -44,10 +44,8 @@ def one_line(text: str, limit: int) -> str:
 def short_arguments(raw: str, limit: int = 100) -> str:
     """A call's arguments (JSON text of a model) as ``name=value`` pairs on one line."""
     try:
-        arguments: Any = msgspec.json.decode(raw or "{}")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return one_line(raw, limit)
-    if not isinstance(arguments, dict):
+        arguments = msgspec.json.decode(raw or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError):
         return one_line(raw, limit)
     pairs = (f"{name}={_short_value(value)}" for name, value in arguments.items())
     return one_line(" ".join(pairs), limit)

@@ -80,7 +80,7 @@ async def _in_daemon(read: Callable[[], str]) -> str:
     def work() -> None:
         try:
             said, error = read(), None
-        except BaseException as failure:  # noqa: BLE001 - carried over to the loop as it is
+        except BaseException as failure:
             said, error = None, failure
         loop.call_soon_threadsafe(settle, said, error)
 

@@ -107,4 +107,4 @@ class Scope:
     human: Human | None = None
     streaming: bool = False
     rates: CallRates = field(default_factory=CallRates)
-    asked: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict[str, Any])

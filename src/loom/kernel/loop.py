@@ -86,6 +86,7 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
     hooks, outbox = scope.engine.hooks, journal.outbox
     deeds: Deeds | None = None
     step: Step = Done()
+    alarm: asyncio.TimerHandle | None = None
     moved = at_rest = False
     try:
         while True:

@@ -114,7 +114,7 @@ def shape_instruction(schema: dict[str, Any]) -> str:
     )
 
 
-class _NotStrict(Exception):  # noqa: N818 - a signal within this file, not an error anyone sees
+class _NotStrict(Exception):
     pass
 
 

@@ -70,11 +70,11 @@ class Runtime:
     """
 
     limits: RuntimeLimits = RuntimeLimits()
-    governance: GovernancePolicy = GovernancePolicy()
-    session_restore: SessionRestorePolicy = SessionRestorePolicy(whole=True)
+    governance: GovernancePolicy = field(default_factory=GovernancePolicy)
+    session_restore: SessionRestorePolicy = field(default_factory=SessionRestorePolicy.everything)
     output_attempts: int = 3
     profile: str = "custom"
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.output_attempts < 1:

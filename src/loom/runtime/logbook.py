@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from ..errors import LeaseLost, SessionBusy, StoreError
@@ -66,7 +66,7 @@ class Logbook:
 
 
 @asynccontextmanager
-async def open_logbook(store: SessionStore, session_id: str, owner: str) -> AsyncIterator[Logbook]:
+async def open_logbook(store: SessionStore, session_id: str, owner: str) -> AsyncGenerator[Logbook, None]:
     """Hold a session for the time of the block. Raises SessionBusy when another process does not let go."""
     ttl = LEASE_TTL if store.durable else float("inf")
     lease = await _acquire(store, session_id, owner, ttl)

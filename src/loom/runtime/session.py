@@ -46,8 +46,8 @@ class SessionConfig:
     """Which session, and what is known about it. Without an id it is a new one."""
 
     id: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    extensions: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    extensions: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def to_metadata(self) -> dict[str, Any]:
         """Metadata and extensions as one dict; extensions win."""

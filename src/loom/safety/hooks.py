@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ConfigError
 
@@ -62,10 +62,11 @@ def read_outcome(value: Any) -> HookOutcome:
     try:
         if isinstance(value, str):
             return HookOutcome(HookDecision(value.lower()))
-        if isinstance(value, tuple) and len(value) == 2:  # pyright: ignore[reportUnknownArgumentType]
-            return HookOutcome(HookDecision(str(value[0]).lower()), str(value[1]))  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, tuple):
+            word, message = cast("tuple[Any, Any]", value)
+            return HookOutcome(HookDecision(str(word).lower()), str(message))
         if isinstance(value, dict):
-            said: dict[str, Any] = value
+            said = cast("dict[str, Any]", value)
             return HookOutcome(
                 HookDecision(str(said.get("decision", "allow")).lower()),
                 str(said.get("message", "")),

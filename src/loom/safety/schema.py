@@ -82,7 +82,7 @@ class _Walk:
             raise _TooCostly
 
 
-class _TooCostly(Exception):  # noqa: N818 - never leaves this module
+class _TooCostly(Exception):
     pass
 
 

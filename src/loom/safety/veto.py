@@ -35,9 +35,9 @@ class SafetyRule:
     name: str
     reason: str
     tool_names: Sequence[str] = ()
-    arg_equals: dict[str, Any] = field(default_factory=dict)
-    arg_prefixes: dict[str, str] = field(default_factory=dict)
-    arg_contains_any: dict[str, Sequence[str]] = field(default_factory=dict)
+    arg_equals: dict[str, Any] = field(default_factory=dict[str, Any])
+    arg_prefixes: dict[str, str] = field(default_factory=dict[str, str])
+    arg_contains_any: dict[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     evaluator: SafetyEvaluator | None = None
 
     @classmethod

@@ -10,6 +10,7 @@ class FrozenClock:
         self.now = now
 
     def __call__(self) -> float:
+        """The time, in Unix seconds."""
         return self.now
 
     def advance(self, seconds: float) -> None:

@@ -37,9 +37,9 @@ class RunContext(Generic[DepsT]):
     ``inputs`` is plain data shown to the model. ``deps`` is any object, handed to tools, never stored.
     """
 
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict[str, Any])
     knowledge: Any = None
-    extensions: dict[str, Any] = field(default_factory=dict)
+    extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     deps: DepsT = None  # type: ignore[assignment]
 
     def to_payload(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class ToolContext(RunContext[DepsT]):
     idempotency_key: str
     attempt: int = 1
     depth: int = 0
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     scope: Any = None
     _post: Callable[[Event], None] = lambda event: None
     _asked: int = 0

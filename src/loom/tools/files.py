@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .base import ToolHandler
-from .file_tool import Access
-from .grep import GrepTool
-from .listing import GlobTool, ListTool
-from .reading import ReadTool
-from .rooted import Root
-from .walk import MAX_ENTRIES, MAX_SECONDS
+from .filesystem.file_tool import Access
+from .filesystem.grep import GrepTool
+from .filesystem.listing import GlobTool, ListTool
+from .filesystem.reading import ReadTool
+from .filesystem.rooted import Root
+from .filesystem.walk import MAX_ENTRIES, MAX_SECONDS
 
 __all__ = ["file_tools"]
 

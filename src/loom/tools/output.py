@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from ..errors import ToolError
+from ..safety.schema import validate_arguments
 from ..types import Part, TextPart, ToolResult, ToolSpec, to_json
 from .base import ToolContext, ToolHandler
 from .functions.returned import clean_text
-from ..safety.schema import validate_arguments
 
 __all__ = ["OutputStore", "ReadOutput", "cut_position"]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..safety.paths import visible
 from ..safety.urls import MAX_URL_CHARS, UrlPolicy
 from ..types import ToolResult, ToolSpec
-from . import call_arguments as arguments
+from .filesystem import call_arguments as arguments
 from .base import ToolHandler
 from .threads import run_in_thread
-from .web_body import PageText, as_json, body_text
+from .webpage.body import PageText, as_json, body_text
 
 if TYPE_CHECKING:
-    from .web_transport import Page
+    from .webpage.transport import Page
 
 __all__ = ["WebFetch", "web_tools"]
 
@@ -96,7 +96,7 @@ class WebFetch(ToolHandler):
         url = arguments.text(args, "url")
         count = arguments.whole(args, "max_chars", DEFAULT_CHARS, 100, MAX_CHARS)
         offset = arguments.whole(args, "offset", 0, 0, _MAX_OFFSET)
-        from .web_transport import FetchLimits, fetch, resolve_name
+        from .webpage.transport import FetchLimits, fetch, resolve_name
 
         page = await fetch(url, self._policy, FetchLimits(*self._limits), self._lookup or resolve_name)
         # Two megabytes of markup take a second to read: not on the event loop.

@@ -18,12 +18,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from ...errors import ConfigError, ToolArgumentsError, ToolError
-from ...types import jsonable
-from .annotations import adapt
 from ...safety.faults import Fault, quote, report
-from .docstring import read_docstring
 from ...safety.json_kinds import is_object
 from ...safety.schema import find_stray_booleans
+from ...types import jsonable
+from .annotations import adapt
+from .docstring import read_docstring
 from .signature import MISSING, Parameter, Signature, read_signature
 from .tidy_schema import tidy_schema
 from .validation_faults import read_faults

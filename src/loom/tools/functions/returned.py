@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from ...errors import ToolExecutionError
-from ...types import ContentPart, TextPart, ToolResult, jsonable
 from ...safety.json_kinds import is_object
+from ...types import ContentPart, TextPart, ToolResult, jsonable
 
 __all__ = ["clean_text", "to_result"]
 

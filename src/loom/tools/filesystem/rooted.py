@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import ConfigError, ToolError, ToolExecutionError, ToolPermissionError
-from ..safety.paths import MAX_LINK_HOPS, PathRequest, follow_link, leaves_root, parse_path, visible
+from ...errors import ConfigError, ToolError, ToolExecutionError, ToolPermissionError
+from ...safety.paths import MAX_LINK_HOPS, PathRequest, follow_link, leaves_root, parse_path, visible
 
 if sys.platform != "win32":
     # O_PATH reaches through directories that may be entered but not listed; where it is missing, reading

@@ -6,8 +6,8 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ToolArgumentsError
-from ..types import ToolResult
+from ...errors import ToolArgumentsError
+from ...types import ToolResult
 from . import call_arguments as arguments
 from .file_tool import FileTool, read_only_spec, with_notes
 from .text_files import TextFile

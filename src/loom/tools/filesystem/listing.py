@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..safety.paths import visible
-from ..types import ToolResult
+from ...safety.paths import visible
+from ...types import ToolResult
 from . import call_arguments as arguments
 from .file_tool import FileTool, read_only_spec, with_notes
 from .globs import MAX_PATTERN_CHARS, Glob

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ..errors import ToolArgumentsError
+from ...errors import ToolArgumentsError
 
 
 def only(args: dict[str, Any], names: Collection[str]) -> None:

@@ -15,7 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any, BinaryIO, cast
 
-from ..errors import ToolArgumentsError, ToolExecutionError, ToolTimeoutError
+from ...errors import ToolArgumentsError, ToolExecutionError, ToolTimeoutError
 from .grep_worker import MAX_LINE_CHARS, read_frame, write_frame
 
 # Long enough for any honest pattern over one file of the size limit, short enough to be ended while one

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ToolError
+from ...errors import ToolError
 from .html_text import html_to_text
 
 ACCEPTED_ENCODINGS = "gzip, deflate"

@@ -20,9 +20,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from ..errors import ToolError, ToolExecutionError, ToolPermissionError, ToolTimeoutError
-from ..safety.urls import ParsedUrl, UrlPolicy, check_redirect, check_url, is_public_address
-from .web_body import ACCEPTED_ENCODINGS, Inflater, is_text_type, split_type
+from ...errors import ToolError, ToolExecutionError, ToolPermissionError, ToolTimeoutError
+from ...safety.urls import ParsedUrl, UrlPolicy, check_redirect, check_url, is_public_address
+from .body import ACCEPTED_ENCODINGS, Inflater, is_text_type, split_type
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 

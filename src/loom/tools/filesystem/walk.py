@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import ToolError
-from ..safety.paths import PathRequest, visible
+from ...errors import ToolError
+from ...safety.paths import PathRequest, visible
 from .rooted import OpenDirectory, Root, open_child, open_regular
 
 if TYPE_CHECKING:

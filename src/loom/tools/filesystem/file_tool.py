@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..types import ToolResult, ToolSpec
-from .base import ToolHandler
+from ...types import ToolResult, ToolSpec
+from ..base import ToolHandler
 from .rooted import Root
-from .threads import run_in_thread
+from ..threads import run_in_thread
 from .walk import MAX_ENTRIES, MAX_SECONDS, Budget
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ToolError
-from ..safety.paths import PathRequest
-from ..types import ToolResult
+from ...errors import ToolError
+from ...safety.paths import PathRequest
+from ...types import ToolResult
 from . import call_arguments as arguments
 from .file_tool import FileTool, read_only_spec, with_notes
 from .globs import Glob

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 
-from ..errors import ToolArgumentsError
+from ...errors import ToolArgumentsError
 
 MAX_PATTERN_CHARS = 1000
 _MAX_ALTERNATIVES = 64

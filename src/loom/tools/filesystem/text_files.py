@@ -10,7 +10,7 @@ import io
 import os
 from typing import BinaryIO
 
-from ..errors import ToolExecutionError
+from ...errors import ToolExecutionError
 
 # As git and grep do: a NUL byte near the beginning means binary.
 _SNIFF_BYTES = 8192

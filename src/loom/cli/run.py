@@ -1,0 +1,81 @@
+"""``loom run``: one task, followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import exits
+from .options import agent_options, answer_options, session_option, store_options
+from .settings import AgentOptions, AgentSettings
+from .stores import open_store
+from .turns import make_display, open_desk
+
+
+@click.command("run")
+@click.argument("task")
+@agent_options
+@session_option
+@answer_options
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON object a line: each event, then the result."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Only the answer, and errors.")
+@store_options
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    task: str,
+    session_id: str | None,
+    approve_all: bool,
+    deny_all: bool,
+    as_json: bool,
+    quiet: bool,
+    store_path: Path,
+    **options: Any,
+) -> None:
+    """Give an agent one TASK and follow it to its end. A TASK of - is read from standard input.
+
+    The agent can look at files under --root and write none. On a terminal you see its text and its calls as
+    they happen; into a pipe goes the final answer alone, and the progress to standard error.
+
+    \b
+    Examples:
+      loom run "Summarize this repository"
+      loom run "Which functions have no test?" --model openai:gpt-4o --root src
+      loom run "What changed in the last release?" --web --ask WebFetch
+      loom run "Draft the release notes" --session release-1.2
+      git diff | loom run - --instructions "Review this diff." > review.txt
+      loom run "List the entry points" --json | jq -c 'select(.type == "tool.finished")'
+
+    \b
+    Exit codes: 0 completed, 1 failed, 2 wrong usage or setup, 3 waiting for an answer,
+    4 a limit was reached, 130 cancelled (Ctrl-C).
+    """
+    if task == "-":
+        task = sys.stdin.buffer.read().decode(errors="replace")
+    if not task.strip():
+        raise click.UsageError("the task is empty", context)
+    settings = AgentSettings.of_options(AgentOptions(**options))
+
+    async def work() -> int:
+        display = make_display(json=as_json, quiet=quiet)
+        kept = store_path if session_id else None
+        store = open_store(store_path) if session_id else None
+        async with open_desk(
+            settings,
+            store=store,
+            store_path=kept,
+            display=display,
+            approve_all=approve_all,
+            deny_all=deny_all,
+        ) as desk:
+            result = await desk.start(desk.agent.session(session_id), task)
+        return exits.code_of_state(result.state)
+
+    context.exit(asyncio.run(work()))

@@ -1,0 +1,397 @@
+"""``loom sessions``: what was kept, read and gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from ..errors import ConfigError, RecordNotFound
+from ..events import encode_event
+from ..requests import Answer, Request
+from ..store.base import SessionRecord, SessionStore
+from . import exits
+from .asking import is_interactive, user_name
+from .options import agent_options, answer_options, store_options
+from .settings import AgentOptions, AgentSettings
+from .stores import (
+    SessionSummary,
+    kept_settings,
+    open_existing,
+    prompt_of,
+    require_session,
+    summaries,
+    unfinished,
+)
+from .text import counted, one_line, printable_json
+from .transcripts import as_data, as_markdown, event_line, readable, when
+from .turns import make_display, open_desk
+
+T = TypeVar("T")
+
+
+def _with_store(store: SessionStore, work: Coroutine[Any, Any, T]) -> T:
+    async def and_close() -> T:
+        try:
+            return await work
+        finally:
+            await store.aclose()
+
+    return asyncio.run(and_close())
+
+
+@click.group("sessions", short_help="List, read, resume, fork, export and delete sessions.")
+def command() -> None:
+    """List, read, resume, fork, export and delete sessions.
+
+    \b
+    Examples:
+      loom sessions list
+      loom sessions show review
+      loom sessions resume review --approve all
+      loom sessions export review --format markdown -o review.md
+    """
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON array.")
+@store_options
+def list_sessions(as_json: bool, store_path: Path) -> None:
+    """List the sessions, the one used last first: id, runs, state of the last run, when, and its prompt.
+
+    \b
+    Examples:
+      loom sessions list
+      loom sessions list --json | jq -r '.[] | select(.state == "waiting") | .id'
+    """
+    found: list[SessionSummary] = []
+    if store_path.exists():
+        store = open_existing(store_path)
+
+        async def work() -> list[SessionSummary]:
+            return summaries(store)
+
+        found = _with_store(store, work())
+    if as_json:
+        click.echo(printable_json(msgspec.json.encode(found)))
+    elif not found:
+        click.echo(f"No sessions in {store_path}. One is made by: loom run --session NAME TASK", err=True)
+    else:
+        width = max(len(one_line(summary.id, 40)) for summary in found)
+        for summary in found:
+            click.echo(_row(summary, width))
+
+
+def _row(summary: SessionSummary, width: int) -> str:
+    shown = one_line(summary.id, 40).ljust(width)
+    state = (summary.state or "-").replace("_", " ")
+    updated = when(summary.updated.timestamp())
+    return f"{shown}  {counted(summary.runs, 'run'):>7}  {state:<13}  {updated}  {one_line(summary.last_prompt, 60)}"
+
+
+@command.command("show")
+@click.argument("session_id", metavar="ID")
+@click.option("--run", "run_id", metavar="RUN", help="Only this run.")
+@click.option("--events", "as_events", is_flag=True, help="Every event, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="The events as JSON Lines.")
+@click.option("--full", is_flag=True, help="Tool results as long as they are.")
+@store_options
+def show(
+    session_id: str, run_id: str | None, as_events: bool, as_json: bool, full: bool, store_path: Path
+) -> None:
+    """Show what was said and done in a session.
+
+    \b
+    Examples:
+      loom sessions show review
+      loom sessions show review --events
+      loom sessions show review --json | jq -r .type
+    """
+    store = open_existing(store_path)
+
+    async def work() -> None:
+        await require_session(store, session_id)
+        events = await store.read(session_id, run_id=run_id)
+        if run_id is not None and not events:
+            raise RecordNotFound(f"session {session_id!r} has no run {run_id!r}")
+        if as_json:
+            for event in events:
+                click.echo(printable_json(encode_event(event)))
+        else:
+            for line in (event_line(e) for e in events) if as_events else readable(events, whole=full):
+                click.echo(line)
+
+    _with_store(store, work())
+
+
+@command.command("export")
+@click.argument("session_id", metavar="ID")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["json", "markdown"]),
+    default="json",
+    show_default=True,
+    help="Everything as data, or a document to read.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file; else standard output."
+)
+@store_options
+def export(session_id: str, kind: str, output: Path | None, store_path: Path) -> None:
+    """Write a session out, as JSON (its runs, messages and events) or as Markdown.
+
+    \b
+    Examples:
+      loom sessions export review > review.json
+      loom sessions export review --format markdown -o review.md
+    """
+    store = open_existing(store_path)
+
+    async def work() -> str:
+        await require_session(store, session_id)
+        events = await store.read(session_id)
+        if kind == "markdown":
+            return as_markdown(session_id, events)
+        return printable_json(msgspec.json.encode(as_data(store, session_id, events))) + "\n"
+
+    text = _with_store(store, work())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+# --- going on -----------------------------------------------------------------------------------------
+
+
+@command.command("resume")
+@click.argument("session_id", metavar="ID")
+@click.option(
+    "--run", "run_id", metavar="RUN", help="The run to go on with.  [default: the newest unfinished]"
+)
+@click.option("--approve", multiple=True, metavar="ID|all", help="Approve a request. May be repeated.")
+@click.option("--deny", multiple=True, metavar="ID|all", help="Deny a request. May be repeated.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for --deny; the model is told.")
+@click.option("--answer", multiple=True, metavar="ID=VALUE", help="Answer a question. May be repeated.")
+@answer_options
+@agent_options
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON object a line: each event, then the result."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Only the answer, and errors.")
+@store_options
+@click.pass_context
+def resume(
+    context: click.Context,
+    /,
+    session_id: str,
+    run_id: str | None,
+    approve: tuple[str, ...],
+    deny: tuple[str, ...],
+    reason: str,
+    answer: tuple[str, ...],
+    approve_all: bool,
+    deny_all: bool,
+    as_json: bool,
+    quiet: bool,
+    store_path: Path,
+    **options: Any,
+) -> None:
+    """Go on with a run that waits for an answer, or whose process died.
+
+    The agent is set up as it was when the run began; options given here come first. Requests that are not
+    answered by an option are asked on the terminal. --approve and --deny answer requests that are open now;
+    --yes and --no also those still to come.
+
+    \b
+    Examples:
+      loom sessions resume review
+      loom sessions resume review --approve all
+      loom sessions resume review --deny req_0c1d2e3f405162738495 --reason "not that file"
+      loom sessions resume review --answer req_0c1d2e3f405162738495=staging
+    """
+    given = AgentOptions(**options)
+    store = open_existing(store_path)
+
+    async def work() -> int:
+        await require_session(store, session_id)
+        opened = await store.open_requests(session_id)
+        chosen = _chosen_run(store, session_id, run_id, opened, {*approve, *deny, *_named(answer)})
+        mine = [request for request in opened if request.run_id == chosen]
+        answers = _answers(mine, approve, deny, reason, answer)
+        settings = _settings_of(store, session_id, chosen, given)
+        async with open_desk(
+            settings,
+            store=store,
+            store_path=store_path,
+            display=make_display(json=as_json, quiet=quiet),
+            approve_all=approve_all,
+            deny_all=deny_all,
+        ) as desk:
+            result = await desk.resume(desk.agent.session(session_id), chosen, answers)
+        return exits.code_of_state(result.state)
+
+    context.exit(_with_store(store, work()))
+
+
+def _chosen_run(
+    store: SessionStore, session_id: str, run_id: str | None, opened: Sequence[Request], named: set[str]
+) -> str:
+    """The run that is meant: the one named, that of the requests named, or the newest unfinished one."""
+    left = unfinished(store.list_runs(session_id))
+    meant = {request.run_id for request in opened if request.id in named}
+    if run_id is not None:
+        meant.add(run_id)
+    if len(meant) > 1:
+        raise ConfigError("the answers belong to several runs; answer one run at a time")
+    if meant:
+        (chosen,) = meant
+        if chosen not in {run.id for run in left}:
+            raise RecordNotFound(f"session {session_id!r} has no unfinished run {chosen!r}")
+        return chosen
+    if not left:
+        raise RecordNotFound(f"session {session_id!r} has no unfinished run to resume")
+    return left[-1].id
+
+
+def _named(answers: Sequence[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for text in answers:
+        request_id, equals, value = text.partition("=")
+        if not equals or not request_id:
+            raise ConfigError(f"--answer {text!r}: it is ID=VALUE")
+        named[request_id] = value
+    return named
+
+
+def _answers(
+    opened: Sequence[Request],
+    approve: Sequence[str],
+    deny: Sequence[str],
+    reason: str,
+    answer: Sequence[str],
+) -> list[Answer]:
+    """What the options say to the open requests. Raises ConfigError for what is not open or said twice."""
+    by, known = user_name(), {request.id: request for request in opened}
+    said: dict[str, Answer] = {}
+    values = _named(answer)
+    named = [*(i for i in approve if i != "all"), *(i for i in deny if i != "all"), *values]
+    for request_id in named:
+        if request_id not in known:
+            there = ", ".join(known) or "none"
+            raise ConfigError(f"request {request_id!r} is not open in this run; open: {there}")
+        if named.count(request_id) > 1:
+            raise ConfigError(f"request {request_id!r} is answered twice")
+    if "all" in approve and "all" in deny:
+        raise ConfigError("--approve all and --deny all contradict each other")
+    for request in opened:
+        if request.id in values:
+            said[request.id] = request.answer(values[request.id], by=by)
+        elif request.id in approve or ("all" in approve and request.id not in deny):
+            if request.kind == "question":
+                if request.id in approve:
+                    raise ConfigError(f"{request.id} is a question: --answer {request.id}=VALUE")
+                continue  # "all" approves what can be approved; a question stays open
+            said[request.id] = request.approve(by=by)
+        elif request.id in deny or "all" in deny:
+            said[request.id] = request.deny(reason, by=by)
+    return list(said.values())
+
+
+def _settings_of(store: SessionStore, session_id: str, run_id: str, given: AgentOptions) -> AgentSettings:
+    kept = kept_settings(store, session_id, run_id)
+    if kept is not None:
+        return kept.changed(given)
+    if given.model is None:
+        raise ConfigError(
+            f"run {run_id} was not started from the command line, so how its agent is set up is not known: "
+            "resume it where it was started, or say how with --model, --root and the other options"
+        )
+    return AgentSettings.of_options(given)
+
+
+# --- keeping house ------------------------------------------------------------------------------------
+
+
+@command.command("fork")
+@click.argument("session_id", metavar="ID")
+@click.option(
+    "--at", type=click.IntRange(min=1), metavar="SEQ", help="What was said by this event.  [default: all]"
+)
+@click.option("--as", "new_id", metavar="NEW", help="The id of the new session.  [default: a fresh one]")
+@store_options
+def fork(session_id: str, at: int | None, new_id: str | None, store_path: Path) -> None:
+    """Begin a new session with what another had said. Prints the new id; the other stays as it is.
+
+    Runs that had finished by SEQ are taken over; `loom sessions show ID --events` shows the numbers.
+
+    \b
+    Examples:
+      loom sessions fork review
+      loom sessions fork review --at 12 --as review-again
+    """
+    store = open_existing(store_path)
+    settings = AgentSettings(model="offline", root=str(Path.cwd()))  # nothing is asked of a model
+
+    async def work() -> str:
+        await require_session(store, session_id)
+        head = await store.head(session_id)
+        if at is not None and at > head:
+            raise ConfigError(f"--at {at}: session {session_id!r} has events up to {head}")
+        if new_id is not None and (store.load_session(new_id) or await store.head(new_id)):
+            raise ConfigError(f"session {new_id!r} exists already; choose another id")
+        agent = settings.declare(settings.chosen()[1], human=None, store=store)
+        other = await agent.session(session_id).fork(new_id, at=at)
+        store.save_session(SessionRecord(other.id, {"forked_from": session_id}))
+        return other.id
+
+    click.echo(_with_store(store, work()))
+
+
+@command.command("delete")
+@click.argument("session_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", "-y", "sure", is_flag=True, help="Do not ask.")
+@store_options
+def delete(session_ids: tuple[str, ...], sure: bool, store_path: Path) -> None:
+    """Delete sessions with everything in them. Asks first.
+
+    \b
+    Examples:
+      loom sessions delete review
+      loom sessions delete review draft --yes
+    """
+    store = open_existing(store_path)
+
+    async def look() -> list[str]:
+        described: list[str] = []
+        for session_id in session_ids:
+            await require_session(store, session_id)
+            runs = store.list_runs(session_id)
+            last = f", last {one_line(prompt_of(runs[-1]), 60)}" if runs else ""
+            described.append(f"{one_line(session_id, 60)}: {counted(len(runs), 'run')}{last}")
+        return described
+
+    async def work() -> None:
+        for session_id in session_ids:
+            # Held while it goes, so that no run of another process loses its ground.
+            lease = await store.acquire(session_id, owner=f"loom sessions delete, by {user_name()}", ttl=30.0)
+            store.delete_session(session_id)
+            await store.release(lease)
+
+    described = _with_store(store, look())
+    if not sure:
+        if not is_interactive():
+            raise ConfigError("nobody is here to be asked; --yes deletes without asking")
+        for line in described:
+            click.echo(line, err=True)
+        click.confirm(f"Delete {counted(len(session_ids), 'session')} for good?", abort=True, err=True)
+    _with_store(store, work())
+    click.echo(f"deleted {counted(len(session_ids), 'session')}", err=True)
