@@ -22,7 +22,7 @@ KEY = "sk-benchmark"
 WAIT_SECONDS = 0.05
 
 
-class NotOffered(Exception):  # noqa: N818 - not a failure: the cell of the table stays empty
+class NotOffered(Exception):
     """This client has no such thing."""
 
 

@@ -22,7 +22,7 @@ _METER = (
 )
 
 
-class Failed(Exception):  # noqa: N818 - becomes an err in the table
+class Failed(Exception):
     """A process did not give figures; the text says why."""
 
 

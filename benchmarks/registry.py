@@ -85,7 +85,7 @@ PEERS = (
         "benchmarks.peers.agno",
         "from agno.agent import Agent",
         "from agno.agent import Agent\nfrom agno.models.openai.like import OpenAILike",
-        ("agno", "openai"),
+        ("agno", "openai", "sqlalchemy"),
         ("agno", "openai"),
     ),
     Row(
@@ -93,7 +93,7 @@ PEERS = (
         "benchmarks.peers.langgraph",
         "from langchain.agents import create_agent",
         "from langchain.agents import create_agent\nfrom langchain_openai import ChatOpenAI",
-        ("langgraph", "langchain", "langchain-openai"),
+        ("langgraph", "langchain", "langchain-openai", "langgraph-checkpoint-sqlite"),
         ("langgraph", "langchain", "langchain-openai", "openai"),
     ),
     Row(

@@ -27,7 +27,7 @@ from .replies import Script
 Figures = dict[str, float]
 
 
-class Wrong(Exception):  # noqa: N818 - says what is wrong with the run
+class Wrong(Exception):
     """The client did not do what the script says."""
 
 

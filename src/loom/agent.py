@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -137,9 +138,7 @@ class Agent(Generic[OutputT, DepsT]):
         session = self._one_off()
         result = await session.run(task, context=context, deps=deps)
         if result.state is RunState.WAITING:
-            self._waiting = {**(self._waiting or {}), session.id: session}
-        else:
-            session.forget()
+            self._keep(session)
         return result
 
     async def stream(
@@ -147,12 +146,11 @@ class Agent(Generic[OutputT, DepsT]):
     ) -> AsyncGenerator[Event, None]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run."""
         session = self._one_off()
-        async for event in session.stream(task, context=context, deps=deps):
-            yield event
+        async with aclosing(session.stream(task, context=context, deps=deps)) as events:
+            async for event in events:
+                yield event
         if await session.pending():
-            self._waiting = {**(self._waiting or {}), session.id: session}
-        else:
-            session.forget()
+            self._keep(session)
 
     def run_sync(
         self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
@@ -247,8 +245,19 @@ class Agent(Generic[OutputT, DepsT]):
         return self._lasting
 
     def _one_off(self) -> Session[OutputT, DepsT]:
-        grounds = replace(self.grounds(), store=self._scratch_store(), records=False)
+        grounds = replace(self.grounds(), store=self._scratch_store(), records=False, ended=self._forget)
         return Session(grounds, SessionConfig())
+
+    def _keep(self, session: Session[OutputT, DepsT]) -> None:
+        """A one-off run waits: whoever answers it must find its session again."""
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[session.id] = session
+
+    def _forget(self, session: Session[Any, Any]) -> None:
+        session.forget()
+        if self._waiting is not None:
+            self._waiting.pop(session.id, None)
 
     def _scratch_store(self) -> SessionStore:
         if self._scratch is None:

@@ -12,8 +12,8 @@ import click
 from . import exits
 from .options import agent_options, answer_options, session_option, store_options
 from .settings import AgentOptions, AgentSettings
-from .stores import open_store
-from .turns import make_display, open_desk
+from .stores import open_store, unfinished
+from .turns import make_display, open_desk, store_words
 
 
 @click.command("run")
@@ -75,6 +75,9 @@ def command(
             approve_all=approve_all,
             deny_all=deny_all,
         ) as desk:
+            if session_id and store and store_path.exists() and unfinished(store.list_runs(session_id)):
+                resume = f"loom sessions resume {session_id}{store_words(store_path)}"
+                click.echo(f"This session has an unfinished run, which stays: {resume}", err=True)
             result = await desk.start(desk.agent.session(session_id), task)
         return exits.code_of_state(result.state)
 

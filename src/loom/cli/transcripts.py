@@ -25,6 +25,7 @@ from ..events import (
     ToolRequested,
     encode_event,
 )
+from ..safety.display import visible
 from ..store.base import SessionStore
 from .text import counted, duration, money, one_line, printable, short_arguments, tokens
 
@@ -58,7 +59,7 @@ def _remark(event: Event) -> Iterator[str]:
     elif isinstance(event, RunResumed):
         yield f"  (resumed {when(event.at)})"
     elif isinstance(event, RequestOpened):
-        yield f"  ? {event.request.id}: {one_line(event.request.prompt, 300)}"
+        yield f"  ? {event.request.id}: {visible(event.request.prompt)}"
     elif isinstance(event, RequestAnswered):
         yield f"  ! {answer_words(event)}"
     elif isinstance(event, LimitReached):

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..requests import Answer
 from ..runtime.result import RunResult
 from ..runtime.session import Session
+from ..safety.display import visible
 from ..store.base import SessionStore
 from ..types import RunState
 from .asking import choose_human
@@ -23,7 +24,7 @@ from .driving import follow
 from .options import DEFAULT_STORE
 from .settings import AgentSettings
 from .stores import forget_settings, keep_settings, make_folder
-from .text import one_line, printable
+from .text import printable
 
 
 class Desk:
@@ -102,9 +103,9 @@ def make_display(*, json: bool, quiet: bool = False) -> Display:
 def tell_what_it_waits_for(result: RunResult[str], store_path: Path | None) -> None:
     """Name the open requests on standard error, and the command that answers them."""
     for request in result.pending:
-        click.echo(f"  {request.id}  {one_line(request.prompt, 400)}", err=True)
+        click.echo(f"  {request.id}  {visible(request.prompt)}", err=True)
         for choice in request.choices:
-            click.echo(f"      - {one_line(choice, 200)}", err=True)
+            click.echo(f"      - {visible(choice)}", err=True)
     if store_path is None:
         click.echo(
             "Nobody could answer here, and this run is not kept: it ends with this process. Run it again with "

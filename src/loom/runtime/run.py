@@ -22,7 +22,7 @@ from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer
 from ..signals import RuntimeTask
 from ..tools.base import RunContext, ToolContext
-from ..types import Artifact, RunState
+from ..types import Artifact, ErrorInfo, RunState
 from .followers import Followers
 from .logbook import Logbook, open_logbook
 from .result import OutputT, RunResult, result_of
@@ -124,7 +124,7 @@ class Run(Generic[OutputT]):
             "run_id": self.id,
             "session_id": self.session.id,
             "state": result.state.value,
-            "prompt": self.task.goal if self.task else "",
+            "prompt": self.task_text,
             "context": self.context.to_payload(),
             "output": msgspec.to_builtins(result.output, enc_hook=str),
             "messages": [msgspec.to_builtins(message) for message in result.messages],
@@ -173,17 +173,33 @@ class Run(Generic[OutputT]):
         except StoreError as error:
             unsaved = error.info()
         finally:
-            state = journal.state
-            self.state = state.status if state.status.terminal else RunState.WAITING
-            session.history.finish(state, [*self._events, *journal.outbox], journal.seq)
-        state = journal.unsaved_state()
+            # Also when the consumer has gone: what was settled behind its back belongs to the run.
+            self._events += journal.outbox
+            session.history.finish(journal.state, self._events, journal.seq)
+            result = self._conclude(journal.unsaved_state(), unsaved)
+        if result.state.terminal and session.engine.hooks.wants("after_run"):
+            payload = {
+                "run_id": self.id,
+                "session_id": session.id,
+                "prompt": self.task_text,
+                "result": result,
+            }
+            await session.engine.hooks.tell("after_run", payload)
+
+    def _conclude(self, state: State, unsaved: ErrorInfo | None) -> RunResult[Any]:
+        session = self.session
         if unsaved is None and state.status.terminal:
             unsaved = session.record(state, self._events, self.context)
         result = result_of(state, self._events, output=session.parse(state), error=unsaved)
         self._result, self.state = result, result.state
-        if state.status.terminal and session.engine.hooks.wants("after_run"):
-            payload = {"run_id": self.id, "session_id": session.id, "prompt": state.goal, "result": result}
-            await session.engine.hooks.tell("after_run", payload)
+        if state.status.terminal:
+            session.ended()
+        return result
+
+    @property
+    def task_text(self) -> str:
+        """What was asked for, as text."""
+        return self.task.goal if self.task else ""
 
     def _scope(self, state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None

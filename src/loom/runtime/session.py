@@ -59,6 +59,7 @@ class Grounds:
     """What a session stands on: everything it needs of the agent it belongs to, none of it its own.
 
     ``records`` says that finished runs go to the store's record half, because its log does not last.
+    ``ended`` is told when a run of the session has ended for good.
     """
 
     engine: Callable[[], Engine]
@@ -69,6 +70,7 @@ class Grounds:
     parse: Callable[[str], Any] | None = None
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
+    ended: Callable[[Session[Any, Any]], None] | None = None
 
 
 class Session(Generic[OutputT, DepsT]):
@@ -240,7 +242,9 @@ class Session(Generic[OutputT, DepsT]):
             self.store.save_session(SessionRecord(self.id, self.metadata))
         if not self._grounds.records:
             return
-        logger.info("%s keeps finished runs only; a crash loses the run under way", type(self.store).__name__)
+        logger.warning(
+            "%s keeps finished runs only: a crash loses the run under way", type(self.store).__name__
+        )
         if not self.metadata and self.store.load_session(self.id) is None:
             self.store.save_session(SessionRecord(self.id))
         self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
@@ -270,6 +274,11 @@ class Session(Generic[OutputT, DepsT]):
             logger.exception("run %s was not saved", state.run_id)
             return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
         return None
+
+    def ended(self) -> None:
+        """A run has ended for good."""
+        if self._grounds.ended is not None:
+            self._grounds.ended(self)
 
     def parse(self, state: State) -> Any:
         """The output as the agent's ``output_type``; None leaves the text as it is."""

@@ -1,0 +1,49 @@
+"""What every test of the command has: a small project to work in, and a model service on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loom.testing.model_server import ModelServer
+
+KEY = "sk-not-a-real-key-0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A scripted model service, and the environment that leads the command to it."""
+
+    server: ModelServer
+    env: dict[str, str]
+
+    def said_to_it(self, turn: int) -> list[str]:
+        """The texts of the messages of one request, counted from 0."""
+        return [str(message.get("content")) for message in self.server.requests[turn].body["messages"]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty folder with a README to read."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Sample\n\nA small project to read.\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Service]]:
+    """``serve(*replies)`` starts a model service that gives these replies."""
+    with ExitStack() as stack:
+
+        def start(*replies: Any) -> Service:
+            server = stack.enter_context(ModelServer.in_thread(replies))
+            env = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.base_url, "LOOM_MODEL": "openai:scripted"}
+            return Service(server, env)
+
+        yield start
