@@ -85,7 +85,7 @@ PEERS = (
         "benchmarks.peers.agno",
         "from agno.agent import Agent",
         "from agno.agent import Agent\nfrom agno.models.openai.like import OpenAILike",
-        ("agno", "openai", "sqlalchemy"),
+        ("agno", "openai", "sqlalchemy[asyncio]"),
         ("agno", "openai"),
     ),
     Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any
 
 from agent_framework import Agent
@@ -11,13 +12,18 @@ from agent_framework.openai import OpenAIChatCompletionClient
 from ..client import INSTRUCTIONS, KEY, MODEL, Client
 
 
+@cache
+def _client(base_url: str) -> Any:
+    client = OpenAIChatCompletionClient(model=MODEL, api_key=KEY, base_url=base_url)
+    client.function_invocation_configuration["max_iterations"] = 1_000_000
+    return client
+
+
 class AgentFramework(Client):
     """See the module."""
 
     def agent(self, base_url: str, tools: Sequence[Any]) -> Any:
-        client = OpenAIChatCompletionClient(model=MODEL, api_key=KEY, base_url=base_url)
-        client.function_invocation_configuration["max_iterations"] = 1_000_000
-        return Agent(client=client, instructions=INSTRUCTIONS, tools=list(tools))
+        return Agent(client=_client(base_url), instructions=INSTRUCTIONS, tools=list(tools))
 
     async def run(self, agent: Any, prompt: str) -> str:
         return (await agent.run(prompt)).text

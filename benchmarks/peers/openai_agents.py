@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from agents import Agent, OpenAIChatCompletionsModel, Runner, SQLiteSession, function_tool
@@ -14,6 +15,11 @@ from ..client import INSTRUCTIONS, KEY, MODEL, Client, Turn
 _MANY = 1_000_000
 
 
+@cache
+def _client(base_url: str) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=base_url, api_key=KEY)
+
+
 class OpenAIAgents(Client):
     """See the module."""
 
@@ -21,7 +27,7 @@ class OpenAIAgents(Client):
         return function_tool(super().tool(function, together=together, asks=asks))
 
     def agent(self, base_url: str, tools: Sequence[Any]) -> Any:
-        model = OpenAIChatCompletionsModel(MODEL, AsyncOpenAI(base_url=base_url, api_key=KEY))
+        model = OpenAIChatCompletionsModel(MODEL, _client(base_url))
         return Agent("benchmark", instructions=INSTRUCTIONS, model=model, tools=list(tools))
 
     async def run(self, agent: Any, prompt: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic_ai import Agent, UsageLimits
@@ -14,12 +15,18 @@ from ..client import INSTRUCTIONS, KEY, MODEL, Client
 _UNLIMITED = UsageLimits(request_limit=None)
 
 
+@cache
+def _provider(base_url: str) -> OpenAIProvider:
+    return OpenAIProvider(base_url=base_url, api_key=KEY)
+
+
 class PydanticAI(Client):
     """See the module."""
 
     def agent(self, base_url: str, tools: Sequence[Any]) -> Any:
-        model = OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=base_url, api_key=KEY))
-        return Agent(model, instructions=INSTRUCTIONS, tools=tools)
+        return Agent(
+            OpenAIChatModel(MODEL, provider=_provider(base_url)), instructions=INSTRUCTIONS, tools=tools
+        )
 
     async def run(self, agent: Any, prompt: str) -> str:
         return (await agent.run(prompt, usage_limits=_UNLIMITED)).output

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loom_command import KEY, Service
 
 from loom.testing.model_server import ModelServer
-
-KEY = "sk-not-a-real-key-0123456789"
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A scripted model service, and the environment that leads the command to it."""
-
-    server: ModelServer
-    env: dict[str, str]
-
-    def said_to_it(self, turn: int) -> list[str]:
-        """The texts of the messages of one request, counted from 0."""
-        return [str(message.get("content")) for message in self.server.requests[turn].body["messages"]]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Driving the real command: through pipes, and on a terminal of its own."""
+"""Driving the real command, through pipes and on a terminal of its own, against a scripted model service."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -14,14 +15,24 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from click.testing import CliRunner
+
+from loom.cli.app import command
+from loom.testing.model_server import ModelServer
+
+KEY = "sk-not-a-real-key-0123456789"
 COMMAND = [sys.executable, "-W", "error", "-m", "loom.cli"]
-PATIENCE = 20.0
+PATIENCE = 5.0
 # A terminal's owner is decided in the child, after it has a session of its own.
-_OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+_OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 ANSI = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|.)")
 
 
@@ -47,6 +58,29 @@ def loom(
         timeout=PATIENCE,
         check=False,
     )
+
+
+def loom_here(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The same command within this process, for what does not depend on having one of its own: it starts faster."""
+    with contextlib.chdir(cwd):
+        ran = CliRunner().invoke(command, words, input=stdin, env=environment(env), prog_name="loom")
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    return subprocess.CompletedProcess(words, ran.exit_code, ran.stdout, ran.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A scripted model service, and the environment that leads the command to it."""
+
+    server: ModelServer
+    env: dict[str, str]
+
+    def said_to_it(self, turn: int) -> list[str]:
+        """The texts of the messages of one request, counted from 0."""
+        return [str(message.get("content")) for message in self.server.requests[turn].body["messages"]]
 
 
 class Terminal:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from loom_command import COMMAND, KEY, Service, Terminal, environment, loom, loom_here
 
-from conftest import KEY, Service
 from loom.errors import AuthenticationError, ProviderUnavailableError
 from loom.events import decode_event
 from loom.testing.model_server import served
 from loom.testing.scripted import call, say
 from loom.types import Usage
-from loom_command import COMMAND, Terminal, environment, loom
 
 Serve = Callable[..., Service]
 READ = call("Read", file_path="README.md")
@@ -86,7 +85,7 @@ def test_what_a_model_writes_cannot_steer_the_terminal(project: Path, serve: Ser
 
 
 def test_what_a_model_writes_is_tamed_in_a_pipe_too(project: Path, serve: Serve) -> None:
-    done = loom("run", "Look", cwd=project, env=serve(HOSTILE).env)
+    done = loom_here("run", "Look", cwd=project, env=serve(HOSTILE).env)
     assert done.stdout.splitlines()[1:] == ["\ttab"]
     assert not set("\x1b\x07\x9b\u202e\u200b\r") & set(done.stdout)
 
@@ -114,7 +113,7 @@ def test_json_lines_are_the_events_and_then_the_result(project: Path, serve: Ser
 def test_the_task_may_come_through_a_pipe(project: Path, serve: Serve) -> None:
     service = serve("Fine.")
     words = ("run", "-", "--instructions", "Review.", "--quiet")
-    done = loom(*words, cwd=project, env=service.env, stdin="a diff\n")
+    done = loom_here(*words, cwd=project, env=service.env, stdin="a diff\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "Fine.\n", "")
     assert service.said_to_it(0) == ["Review.", "a diff\n"]
 
@@ -126,7 +125,7 @@ def test_the_agent_looks_at_the_root_and_nowhere_else(project: Path, serve: Serv
     service = serve(
         [call("Read", file_path="note.txt"), call("Read", file_path="../project/README.md")], "Done."
     )
-    done = loom("run", "Look", "--root", str(inside), cwd=project, env=service.env)
+    done = loom_here("run", "Look", "--root", str(inside), cwd=project, env=service.env)
     assert "Read file_path=note.txt  ok " in done.stderr
     assert "Read file_path=../project/README.md  error " in done.stderr
     offered = {tool["function"]["name"] for tool in service.server.requests[0].body["tools"]}
@@ -135,7 +134,7 @@ def test_the_agent_looks_at_the_root_and_nowhere_else(project: Path, serve: Serv
 
 def test_the_web_is_granted_by_an_option(project: Path, serve: Serve) -> None:
     service = serve("Done.")
-    loom("run", "Look", "--web", cwd=project, env=service.env)
+    loom_here("run", "Look", "--web", cwd=project, env=service.env)
     assert "WebFetch" in {tool["function"]["name"] for tool in service.server.requests[0].body["tools"]}
 
 
@@ -154,7 +153,7 @@ def test_a_refused_key_is_a_failure_without_a_traceback(project: Path, serve: Se
 
 def test_a_reached_limit_has_its_own_code(project: Path, serve: Serve) -> None:
     service = serve([READ], "never asked")
-    done = loom("run", "Look", "--max-iterations", "1", cwd=project, env=service.env)
+    done = loom_here("run", "Look", "--max-iterations", "1", cwd=project, env=service.env)
     assert done.returncode == 4
     assert done.stdout == "", "what came before the limit is not the answer"
     assert "max_iterations" in done.stderr
@@ -178,7 +177,7 @@ def test_a_reached_limit_has_its_own_code(project: Path, serve: Serve) -> None:
     ],
 )
 def test_wrong_usage_is_told_and_nothing_begins(project: Path, words: list[str], complaint: str) -> None:
-    done = loom(*words, cwd=project)
+    done = loom_here(*words, cwd=project)
     assert done.returncode == 2
     assert complaint in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -187,7 +186,7 @@ def test_wrong_usage_is_told_and_nothing_begins(project: Path, words: list[str],
 
 def test_debug_shows_where_an_error_came_from(project: Path) -> None:
     for words in (["--debug", "run", "x", "--model", "gpt"], ["run", "x", "--model", "gpt", "--debug"]):
-        done = loom(*words, cwd=project)
+        done = loom_here(*words, cwd=project)
         assert done.returncode == 2
         assert "Traceback" in done.stderr
         assert "error: a model is named" in done.stderr
@@ -202,7 +201,7 @@ def test_ctrl_c_cancels_the_run_and_writes_it_down(project: Path, serve: Serve) 
         assert terminal.wait() == 130
     assert "cancelled · " in terminal.text
     assert "Traceback" not in terminal.text
-    listed = json.loads(loom("sessions", "list", "--json", cwd=project).stdout)
+    listed = json.loads(loom_here("sessions", "list", "--json", cwd=project).stdout)
     assert [(row["id"], row["state"]) for row in listed] == [("s", "cancelled")]
 
 
@@ -245,7 +244,7 @@ def test_a_reader_that_leaves_early_is_no_crash(project: Path) -> None:
 
 
 def test_a_run_that_is_not_kept_says_that_it_cannot_wait(project: Path, serve: Serve) -> None:
-    done = loom("run", "Look", "--ask", "Read", cwd=project, env=serve([READ]).env)
+    done = loom_here("run", "Look", "--ask", "Read", cwd=project, env=serve([READ]).env)
     assert done.returncode == 3
     assert done.stdout == ""
     assert 'Run Read with {"file_path":"README.md"}?' in done.stderr
@@ -256,13 +255,13 @@ def test_a_run_that_is_not_kept_says_that_it_cannot_wait(project: Path, serve: S
 
 def test_yes_and_no_answer_for_everybody(project: Path, serve: Serve) -> None:
     yes = serve([READ], "Done.")
-    done = loom("run", "Look", "--ask", "Re*", "--yes", cwd=project, env=yes.env)
+    done = loom_here("run", "Look", "--ask", "Re*", "--yes", cwd=project, env=yes.env)
     assert (done.returncode, done.stdout) == (0, "Done.\n")
     assert "(--yes)" in done.stderr
     assert "A small project" in yes.said_to_it(1)[-1]
 
     no = serve([READ], "A pity.")
-    done = loom("run", "Look", "--ask", "Re*", "--no", cwd=project, env=no.env)
+    done = loom_here("run", "Look", "--ask", "Re*", "--no", cwd=project, env=no.env)
     assert (done.returncode, done.stdout) == (0, "A pity.\n")
     assert "Read file_path=README.md  denied " in done.stderr
     assert "A small project" not in no.said_to_it(1)[-1]
@@ -270,7 +269,9 @@ def test_yes_and_no_answer_for_everybody(project: Path, serve: Serve) -> None:
 
 def test_a_denied_tool_cannot_be_approved(project: Path, serve: Serve) -> None:
     service = serve([READ], "A pity.")
-    done = loom("run", "Look", "--deny-tool", "Read", "--ask", "*", "--yes", cwd=project, env=service.env)
+    done = loom_here(
+        "run", "Look", "--deny-tool", "Read", "--ask", "*", "--yes", cwd=project, env=service.env
+    )
     assert "Read file_path=README.md  denied " in done.stderr
     assert "A small project" not in service.said_to_it(1)[-1]
 
@@ -316,7 +317,7 @@ def test_ctrl_c_at_a_question_cancels_the_run(project: Path, serve: Serve) -> No
 def test_a_session_remembers_and_is_its_owners_only(project: Path, serve: Serve) -> None:
     service = serve("I shall remember.", "It was blue.")
     for task in ("The colour is blue.", "Which colour?"):
-        assert loom("run", task, "--session", "s", cwd=project, env=service.env).returncode == 0
+        assert loom_here("run", task, "--session", "s", cwd=project, env=service.env).returncode == 0
     assert service.said_to_it(1) == ["The colour is blue.", "I shall remember.", "Which colour?"]
     folder = project / ".loom"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -328,9 +329,9 @@ def test_a_failing_service_leaves_a_session_that_goes_on(project: Path, serve: S
     store = str(tmp_path / "elsewhere" / "log.jsonl")
     down = [ProviderUnavailableError("down")] * 3
     service = serve(*down, "Back.")
-    first = loom("run", "Hello", "--session", "s", "--store", store, cwd=project, env=service.env)
+    first = loom_here("run", "Hello", "--session", "s", "--store", store, cwd=project, env=service.env)
     assert first.returncode == 1
     assert "provider_unavailable" in first.stderr
-    second = loom("run", "Again", "--session", "s", "--store", store, cwd=project, env=service.env)
+    second = loom_here("run", "Again", "--session", "s", "--store", store, cwd=project, env=service.env)
     assert (second.returncode, second.stdout) == (0, "Back.\n")
     assert os.listdir(project) == ["README.md"]

@@ -10,7 +10,7 @@ from ..config.abilities import Files, Web
 from ..errors import ConfigError
 from ..tools.base import ToolHandler
 from ..tools.function import as_handler
-from ..tools.output import OutputStore, ReadOutput
+from ..tools.output import MIN_LIMIT, OutputStore, ReadOutput
 from ..tools.registry import ToolRegistry
 from ..types import ToolResult
 
@@ -22,7 +22,7 @@ class OutputShelf:
     """The oversized outputs of an agent's sessions, each session's apart from the others'."""
 
     def __init__(self, limit_chars: int) -> None:
-        self._limit = limit_chars
+        self._limit = max(limit_chars, MIN_LIMIT)
         self._stores: OrderedDict[str, OutputStore] = OrderedDict()
 
     def cap(self, result: ToolResult, session_id: str, call_id: str) -> ToolResult:

@@ -13,7 +13,7 @@ from . import exits
 from .options import agent_options, answer_options, session_option, store_options
 from .settings import AgentOptions, AgentSettings
 from .stores import open_store, unfinished
-from .turns import make_display, open_desk, store_words
+from .turns import make_display, open_desk, quoted, store_words
 
 
 @click.command("run")
@@ -63,6 +63,9 @@ def command(
         raise click.UsageError("the task is empty", context)
     settings = AgentSettings.of_options(AgentOptions(**options))
 
+    if session_id and store_path.exists():
+        _tell_of_unfinished(session_id, store_path)
+
     async def work() -> int:
         display = make_display(json=as_json, quiet=quiet)
         kept = store_path if session_id else None
@@ -75,10 +78,13 @@ def command(
             approve_all=approve_all,
             deny_all=deny_all,
         ) as desk:
-            if session_id and store and store_path.exists() and unfinished(store.list_runs(session_id)):
-                resume = f"loom sessions resume {session_id}{store_words(store_path)}"
-                click.echo(f"This session has an unfinished run, which stays: {resume}", err=True)
             result = await desk.start(desk.agent.session(session_id), task)
         return exits.code_of_state(result.state)
 
     context.exit(asyncio.run(work()))
+
+
+def _tell_of_unfinished(session_id: str, store_path: Path) -> None:
+    if unfinished(open_store(store_path).list_runs(session_id)):
+        resume = f"loom sessions resume {quoted(session_id)}{store_words(store_path)}"
+        click.echo(f"This session has an unfinished run, which stays as it is: {resume}", err=True)

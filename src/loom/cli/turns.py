@@ -113,7 +113,7 @@ def tell_what_it_waits_for(result: RunResult[str], store_path: Path | None) -> N
             err=True,
         )
         return
-    resume = f"loom sessions resume {_quoted(result.session_id)}{store_words(store_path)}"
+    resume = f"loom sessions resume {quoted(result.session_id)}{store_words(store_path)}"
     if any(request.kind == "question" for request in result.pending):
         wanted = next(request.id for request in result.pending if request.kind == "question")
         click.echo(f"To go on: {resume} --answer {wanted}=TEXT", err=True)
@@ -123,8 +123,9 @@ def tell_what_it_waits_for(result: RunResult[str], store_path: Path | None) -> N
 
 def store_words(store_path: Path) -> str:
     """The option that names a store, when it is not the usual one."""
-    return "" if store_path == DEFAULT_STORE else f" --store {_quoted(str(store_path))}"
+    return "" if store_path == DEFAULT_STORE else f" --store {quoted(str(store_path))}"
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """A word as a shell, and a terminal, can be given it."""
     return shlex.quote(printable(word))

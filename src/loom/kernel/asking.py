@@ -10,9 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from msgspec.structs import replace
-
-from ..errors import LoomError, ProviderError
+from ..errors import LoomError, MalformedReplyError, ProviderError
 from ..events import (
     ErrorRaised,
     Event,
@@ -33,13 +31,12 @@ from ..llm.base import (
 )
 from ..requests import Request
 from ..safety.hooks import HookDecision
-from ..types import ChatMessage, ChatResponse, ErrorInfo, ToolCall
+from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
+from .foreign import described, passes
+from .reply import sound_reply
 from .state import State
 from .window import render
-
-MAX_CALLS = 128
-"""Tool calls one reply may make; more is taken for a broken model. The services allow about as many."""
 
 
 async def ask_model(
@@ -74,8 +71,10 @@ async def ask_model(
     except LoomError as error:
         yield [ErrorRaised(error=error.info())]
         return
-    except Exception as error:  # a provider is foreign code; whatever it raises ends this run and no other
-        failure = ProviderError(f"the provider failed: {type(error).__name__}: {error}")
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) or passes(error):
+            raise
+        failure = ProviderError(f"the provider failed: {described(error)}")
         failure.__cause__ = error
         yield [ErrorRaised(error=failure.info())]
         return
@@ -124,10 +123,11 @@ async def _stream(
 def _replied(
     scope: Scope, state: State, response: ChatResponse | None, iteration: int, asked_at: float
 ) -> list[Event]:
-    if response is None or len(response.message.tool_calls or ()) > MAX_CALLS:
-        problem = "no reply at all" if response is None else f"more than {MAX_CALLS} tool calls in one reply"
-        return [ErrorRaised(error=ErrorInfo("malformed_reply", f"the model sent {problem}"))]
-    message = _with_distinct_ids(response.message, iteration)
+    try:
+        message = sound_reply(response, iteration)
+    except MalformedReplyError as error:
+        return [ErrorRaised(error=error.info())]
+    assert response is not None
     cost = scope.engine.price(response.usage)
     scope.budget.charge(usage=response.usage, cost=cost)
     replied = ModelReplied(
@@ -146,21 +146,6 @@ def _replied(
             for call in message.tool_calls or ()
         ),
     ]
-
-
-def _with_distinct_ids(message: ChatMessage, iteration: int) -> ChatMessage:
-    """Every call needs an id of its own, or results could not be told apart."""
-    calls = message.tool_calls
-    if not calls or (len({call.id for call in calls}) == len(calls) and all(call.id for call in calls)):
-        return message
-    seen: set[str] = set()
-    distinct: list[ToolCall] = []
-    for position, call in enumerate(calls):
-        if not call.id or call.id in seen:
-            call = replace(call, id=f"call_{iteration}_{position}")
-        seen.add(call.id)
-        distinct.append(call)
-    return replace(message, tool_calls=tuple(distinct))
 
 
 async def _gates(

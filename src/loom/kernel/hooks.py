@@ -20,6 +20,7 @@ from ..events import (
     ToolFinished,
 )
 from ..safety.hooks import HookDecision, HookOutcome, read_outcome
+from .foreign import passes
 
 logger = logging.getLogger("loom.hooks")
 
@@ -79,10 +80,13 @@ class Hooks:
     async def gate(self, name: str, payload: dict[str, Any], *, argument_key: str = "") -> HookOutcome:
         """Ask every gate in order. Deny stops at once; ask is remembered; each sees the edits before it."""
         verdict = HookOutcome()
-        for handler in (*self._handlers.get(name, ()), *self._handlers.get("*", ())):
+        await self._tell("*", name, payload)
+        for handler in self._handlers.get(name, ()):
             try:
                 outcome = read_outcome(await _call(handler, name, payload))
-            except Exception as error:  # the application's code: a gate that fails must not let things pass
+            except BaseException as error:
+                if passes(error):
+                    raise
                 logger.exception("the %s hook %r failed", name, handler)
                 return HookOutcome.deny(f"a {name} hook failed: {error}")
             if outcome.decision is HookDecision.DENY:
@@ -100,17 +104,26 @@ class Hooks:
         ``asked`` is what ``before_llm`` was told of the model call under way.
         """
         seed_name = _SEED_NAMES.get(type(event))
-        if seed_name is not None and self.wants(seed_name):
-            await self.tell(seed_name, _seed_payload(event, asked))
+        if seed_name in self._handlers:
+            await self._tell(seed_name, seed_name, _seed_payload(event, asked))
         if event.type in self._handlers:
-            await self.tell(event.type, _with_ids(event, event.payload))
+            await self._tell(event.type, event.type, _with_ids(event, event.payload))
+        if "*" in self._handlers:
+            payload = _seed_payload(event, asked) if seed_name else _with_ids(event, event.payload)
+            await self._tell("*", seed_name or event.type, payload)
 
     async def tell(self, name: str, payload: dict[str, Any]) -> None:
         """Call the watchers of ``name`` and those of everything."""
-        for handler in (*self._handlers.get(name, ()), *self._handlers.get("*", ())):
+        await self._tell(name, name, payload)
+        await self._tell("*", name, payload)
+
+    async def _tell(self, listeners: str, name: str, payload: dict[str, Any]) -> None:
+        for handler in self._handlers.get(listeners, ()):
             try:
                 await _call(handler, name, payload)
-            except Exception:  # the application's code: a watcher never changes what happens
+            except BaseException as error:
+                if passes(error):
+                    raise
                 logger.exception("the %s hook %r failed", name, handler)
 
 

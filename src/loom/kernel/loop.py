@@ -12,12 +12,13 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, RunFinished, ToolFinished
 from ..types import ErrorInfo, RunState, ToolResult
 from .asking import ask_model
 from .calls import run_calls
 from .engine import Scope
+from .foreign import described
 from .journal import Journal
 from .people import ask_human
 from .state import Call, State
@@ -116,6 +117,14 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
                 if not interrupt.caught():
                     raise
                 done = None
+            except StoreError:
+                raise
+            except Exception as error:
+                if journal.state.ending:
+                    raise
+                logger.exception("run %s failed inside", journal.state.run_id)
+                await journal.write([ErrorRaised(error=_inside(error))])
+                done = None
             finally:
                 interrupt.leave()
             if done is not None:
@@ -134,6 +143,13 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
     finally:
         if not at_rest:
             await _abandon(scope, journal, deeds)
+
+
+def _inside(error: Exception) -> ErrorInfo:
+    """A failure of our own or of the application's parts, as the error that ends the run."""
+    if isinstance(error, LoomError):
+        return error.info()
+    return ErrorInfo("internal", f"the runtime failed: {described(error)}", cause=described(error))
 
 
 async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -11,7 +12,10 @@ from ..errors import RequestClosed
 from ..events import Event, RequestAnswered
 from ..requests import Answer, Request
 from .engine import Scope
+from .foreign import passes
 from .state import State
+
+logger = logging.getLogger("loom.human")
 
 
 async def ask_human(
@@ -21,10 +25,16 @@ async def ask_human(
     if scope.human is None:
         return
     for request in state.requests:
-        answer = await scope.human.ask(request)
-        if answer is None:
+        try:
+            answer = await scope.human.ask(request)
+            kept = None if answer is None else checked(answer, request, scope.engine.clock())
+        except BaseException as error:
+            if passes(error):
+                raise
+            logger.exception("request %s could not be put to %r; the run waits", request.id, scope.human)
             continue
-        yield [RequestAnswered(answer=checked(answer, request, scope.engine.clock()))]
+        if kept is not None:
+            yield [RequestAnswered(answer=kept)]
 
 
 def checked(answer: Any, request: Request, now: float) -> Answer:

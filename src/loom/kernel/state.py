@@ -45,6 +45,9 @@ from ..types import (
 )
 from .transcript import Transcript
 
+CUT_SHORT = frozenset({StopReason.LENGTH, StopReason.CONTENT_FILTER, StopReason.REFUSAL})
+"""Ways to stop that leave a reply unfinished; the last of its calls may lack half its arguments."""
+
 
 class Phase(StrEnum):
     """Where one tool call stands. Every call ends in ``FINISHED`` with exactly one result."""
@@ -216,7 +219,7 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         usage=state.usage + event.usage,
         cost=_sum(state.cost, event.cost),
         calls=calls,
-        stop_reason=None if calls else event.stop_reason,
+        stop_reason=None if calls and event.stop_reason not in CUT_SHORT else event.stop_reason,
         judged=False,
         output=text or ("" if not calls else state.output),
     )

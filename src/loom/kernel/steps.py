@@ -115,6 +115,9 @@ def _end(state: State) -> Step:
 
 
 def _go_on_with_calls(state: State) -> Step:
+    # calls of a reply that was cut short
+    if state.stop_reason is not None:
+        return Fail(_CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
     if started := state.in_phase(Phase.STARTED):
         return Recover(started)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from ..errors import (
@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..events import Event, Outcome, RequestOpened, ToolDecided, ToolFinished
 from ..requests import Request
-from ..safety.display import visible
+from ..safety.display import encodable, visible
 from ..safety.hooks import HookDecision
 from ..safety.permissions import Ruling, judge
 from ..safety.receipts import effect_digest
@@ -34,6 +34,7 @@ from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext, ToolHandler
 from ..types import ErrorInfo, ToolResult, ToolSpec, to_json
 from .engine import Scope
+from .foreign import described, passes
 from .state import Call, Phase, State
 
 _ALLOW = Ruling("allow", "permission")
@@ -78,7 +79,7 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
 
 def _read_arguments(call: Call) -> dict[str, Any]:
     try:
-        arguments = json.loads(call.arguments)
+        arguments = msgspec.json.decode(call.arguments)
     except (ValueError, RecursionError) as error:
         raise ToolArgumentsError(
             f"the arguments of {call.name} are not valid JSON ({error}); send one JSON object"
@@ -299,23 +300,24 @@ async def execute(case: Case, context: ToolContext[Any] | None) -> list[Event]:
     clock = case.scope.engine.clock
     started = clock()
     limit = case.scope.engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
+    patience = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit):
+        async with patience:
             result = await _invoke(case, context)
-    except TimeoutError as error:
-        failure = ToolTimeoutError(
-            f"{case.spec.name} took longer than {limit:g} seconds: {error}".rstrip(": ")
-        )
-        return [_failed(case, "timeout", failure, clock() - started)]
+        return [observe(case, result, clock() - started)]
     except Parked as parked:
         return _park(case, parked)
     except LoomError as error:
         return [_failed(case, "error", error, clock() - started)]
-    except Exception as error:  # a tool is foreign code; whatever it raises is its own result and no more
-        raised = ToolExecutionError(f"Error: {type(error).__name__}: {error}")
+    except BaseException as error:
+        if patience.expired() and isinstance(error, TimeoutError):
+            late = ToolTimeoutError(f"{case.spec.name} took longer than {limit:g} seconds and was stopped")
+            return [_failed(case, "timeout", late, clock() - started)]
+        if passes(error):
+            raise
+        raised = ToolExecutionError(f"Error: {described(error)}")
         raised.__cause__ = error
         return [_failed(case, "error", raised, clock() - started)]
-    return [observe(case, result, clock() - started)]
 
 
 async def _invoke(case: Case, context: ToolContext[Any] | None) -> Any:
@@ -326,9 +328,17 @@ async def _invoke(case: Case, context: ToolContext[Any] | None) -> Any:
 
 
 def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
-    """Turn what a handler returned into the call's one result, no larger than the window can bear."""
+    """Turn what a handler returned into the call's one result: plain data, no larger than the window can bear.
+
+    Raises TypeError for what is no plain data, which is then the call's failure.
+    """
     if not isinstance(result, ToolResult):
         result = ToolResult(result if isinstance(result, str) else to_json(result))
+    if result.data is not None or result.metadata:
+        to_json((result.data, result.metadata))
+    text = encodable(result.text or "")
+    if text is not result.text:
+        result = replace(result, text=text)
     outcome: Outcome = "error" if result.is_error else "ok"
     return finished(case.call, outcome, case.cap(result), seconds=seconds)
 
@@ -340,6 +350,8 @@ def _park(case: Case, parked: Parked) -> list[Event]:
             "a waiting tool is entered again from its beginning"
         )
         return [_failed(case, "error", problem, 0.0)]
+    if not parked.requests:
+        return [_failed(case, "error", ToolExecutionError(f"{case.spec.name} waits for nothing"), 0.0)]
     known = {request.id for request in case.state.requests}
     fresh = [request for request in parked.requests if request.id not in known]
     return [RequestOpened(request=_for_call(request, case)) for request in fresh]
@@ -353,7 +365,7 @@ def _for_call(request: Request, case: Case) -> Request:
 
 
 def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = case.cap(ToolResult(str(error), is_error=True))
+    result = case.cap(ToolResult(encodable(str(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)
 
 

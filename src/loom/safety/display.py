@@ -1,4 +1,4 @@
-"""How untrusted text is shown to a human: whole, on one line, with nothing hidden in it."""
+"""How untrusted text is shown to a human, and how it is kept: whole, with nothing hidden or unencodable in it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def visible(text: str) -> str:
     Covers line breaks, terminal escapes, zero-width and bidirectional marks; spaces other than U+0020 too.
     """
     return "".join(_escape(c) if _hides(c) else c for c in text)
+
+
+def encodable(text: str) -> str:
+    """``text`` with lone surrogates, which no store or wire can hold, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _hides(character: str) -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..safety.paths import visible
 from ..safety.urls import MAX_URL_CHARS, UrlPolicy
 from ..types import ToolResult, ToolSpec
-from .filesystem import call_arguments as arguments
 from .base import ToolHandler
+from .filesystem import call_arguments as arguments
 from .threads import run_in_thread
 from .webpage.body import PageText, as_json, body_text
 

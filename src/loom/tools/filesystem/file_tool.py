@@ -12,8 +12,8 @@ from typing import Any
 
 from ...types import ToolResult, ToolSpec
 from ..base import ToolHandler
-from .rooted import Root
 from ..threads import run_in_thread
+from .rooted import Root
 from .walk import MAX_ENTRIES, MAX_SECONDS, Budget
 
 

@@ -1,0 +1,25 @@
+"""The boundary to code that is not ours: tools, providers, humans, handlers of the application.
+
+Whatever such code raises is the outcome of what it was asked for and nothing more. Two things pass: the
+interrupt of the terminal, and a cancellation that someone really asked of the task we run in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+def passes(error: BaseException) -> bool:
+    """Whether ``error`` must go on, rather than become an outcome."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return False
+
+
+def described(error: BaseException) -> str:
+    """The error in one line, its kind first."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

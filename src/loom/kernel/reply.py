@@ -1,0 +1,85 @@
+"""Whether what a provider returned is a reply, and its calls such that results can be told apart.
+
+Providers are foreign code; a reply that is none ends the run as malformed instead of breaking it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..errors import MalformedReplyError
+from ..safety.display import encodable
+from ..types import ChatMessage, ChatResponse, TextPart, ToolCall, to_json
+
+MAX_CALLS = 128
+"""Tool calls one reply may make; more is taken for a broken model. The services allow about as many."""
+
+
+def sound_reply(response: Any, iteration: int) -> ChatMessage:
+    """The message of a reply, fit to be kept and sent back. Raises MalformedReplyError."""
+    if not isinstance(response, ChatResponse) or not isinstance(response.message, ChatMessage):
+        raise MalformedReplyError(f"the provider returned {type(response).__name__}, which is no reply")
+    message = response.message
+    content = _content(message.content)
+    calls = tuple(message.tool_calls or ())
+    if len(calls) > MAX_CALLS:
+        raise MalformedReplyError(
+            f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
+        )
+    sound = _distinct([_call(call) for call in calls], iteration) if calls else calls
+    if content is message.content and sound == calls:
+        return message
+    return replace(message, content=content, tool_calls=sound or None)
+
+
+def _content(content: Any) -> Any:
+    if isinstance(content, str):
+        return encodable(content)
+    if content is None:
+        return None
+    if not isinstance(content, Sequence):
+        raise MalformedReplyError(f"the content of the reply is {type(content).__name__}, not text or parts")
+    if all(not isinstance(part, TextPart) or encodable(part.text) is part.text for part in content):
+        return content
+    return tuple(TextPart(encodable(p.text)) if isinstance(p, TextPart) else p for p in content)
+
+
+def _call(call: Any) -> ToolCall:
+    if not isinstance(call, ToolCall) or not isinstance(call.name, str):
+        raise MalformedReplyError(f"{call!r} is not a tool call")
+    given: Any = call.arguments
+    arguments = to_json(given) if isinstance(given, dict) else given or "{}"
+    if not isinstance(arguments, str):
+        raise MalformedReplyError(
+            f"the arguments of {call.name} are {type(arguments).__name__}, not JSON text"
+        )
+    given_id: Any = call.id
+    sound = ToolCall(
+        encodable(given_id) if isinstance(given_id, str) else "",
+        encodable(call.name),
+        encodable(arguments),
+        call.signature,
+    )
+    return call if sound == call else sound
+
+
+def _distinct(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:
+    """Every call with an id of its own; those without, or with one already taken, get a stable one."""
+    taken = {call.id for call in calls}
+    if "" not in taken and len(taken) == len(calls):
+        return tuple(calls)
+    seen: set[str] = {""}
+    distinct: list[ToolCall] = []
+    for position, call in enumerate(calls):
+        if call.id in seen:
+            number = position
+            while (fresh := f"call_{iteration}_{number}") in taken:
+                number += len(calls)
+            taken.add(fresh)
+            call = replace(call, id=fresh)
+        seen.add(call.id)
+        distinct.append(call)
+    return tuple(distinct)
