@@ -84,6 +84,21 @@ class Tools:
 
         return add
 
+    def async_add(self) -> Callable[..., Any]:
+        """The same as asynchronous code."""
+
+        async def add(a: int, b: int) -> int:
+            """Add two numbers.
+
+            Args:
+                a: The first number.
+                b: The second number.
+            """
+            self.executed += 1
+            return a + b
+
+        return add
+
     def wait(self) -> Callable[..., Any]:
         """A tool that waits as asynchronous code does."""
 

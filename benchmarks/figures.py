@@ -85,6 +85,10 @@ def _step(count: int) -> Figure:
     return Figure(f"step@{count}", f"CPU of a tool step, run of {count}", "ms", AIOHTTP, goal)
 
 
+def _async_step(count: int) -> Figure:
+    return Figure(f"step_async@{count}", f"the same with an async tool, run of {count}", "ms")
+
+
 _IMPORT = (
     Figure("import", "import of the entry point, CPU", "ms", RAW, Goal(1.5, RAW)),
     Figure("import_mb", "the same, memory", "MB", RAW),
@@ -144,6 +148,7 @@ def plan(*, quick: bool, steps: Sequence[int] = (10, 50, 200)) -> list[Job]:
     """Everything there is to measure, in the order of the table."""
     return [
         *(Job("step", "step", {"steps": count}, (_step(count),)) for count in steps),
+        *(Job("step", "step", {"steps": count, "is_async": True}, (_async_step(count),)) for count in steps),
         Job("import", "import", {"times": 3 if quick else 10}, _IMPORT),
         Job("construct", "construct", {"count": 200 if quick else 1000}, _CONSTRUCT),
         Job("parallel", "parallel", {"calls": 16, "repeats": 3 if quick else 5}, _PARALLEL),

@@ -91,8 +91,9 @@ def _one(job: Job, measured: Measured, server: Server, profile: int) -> dict[str
 
 def _imports(row: Row, python: str, times: int) -> dict[str, float]:
     """Medians of ``times`` cold processes, a bare interpreter's share taken off."""
-    run_import(python, row.ready)  # compiles what was never imported before
     samples: dict[str, list[tuple[float, float]]] = {BARE: [], row.entry: [], row.ready: []}
+    for code in samples:
+        run_import(python, code)  # compiles what was never imported before
     for _ in range(times):
         for code, seen in samples.items():
             seen.append(run_import(python, code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import gc
 import os
 import resource
@@ -40,6 +41,10 @@ def rss() -> int:
         return peak_rss()
 
 
+profile: cProfile.Profile | None = None
+"""When set, what is measured also runs under this profile, and nothing else does."""
+
+
 class Spent:
     """What the block cost, in seconds, known when it has ended."""
 
@@ -51,9 +56,13 @@ class Spent:
 def spending() -> Iterator[Spent]:
     """Measure the block."""
     spent = Spent()
+    if profile is not None:
+        profile.enable()
     wall, used = time.perf_counter(), cpu()
     yield spent
     spent.cpu, spent.wall = cpu() - used, time.perf_counter() - wall
+    if profile is not None:
+        profile.disable()
 
 
 class Held:

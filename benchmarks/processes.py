@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +99,22 @@ def run_import(python: str, code: str, limit: float = 60.0) -> tuple[float, floa
 def _run(command: list[str], limit: float) -> subprocess.CompletedProcess[str]:
     # Telemetry and tracing of peers would reach for the network; the ones with a switch are switched off.
     quiet = {"OPENAI_AGENTS_DISABLE_TRACING": "1", "AGNO_TELEMETRY": "false", "LANGSMITH_TRACING": "false"}
-    kept = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
+    # Compiled modules are what a user has. They go to a folder of their own: the tree may be read-only, or the
+    # developer's environment forbid to write them, which would add the compiler to every import.
+    quiet["PYTHONPYCACHEPREFIX"] = _compiled().name
+    strange = ("_API_KEY", "_BASE_URL", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.endswith(strange)}
     try:
         return subprocess.run(
             command, cwd=ROOT, env={**kept, **quiet}, capture_output=True, text=True, timeout=limit
         )
     except subprocess.TimeoutExpired:
         raise Failed(f"not done after {limit:g} s") from None
+
+
+@cache
+def _compiled() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="loom-bench-compiled-")
 
 
 def _last_line(text: str) -> str:

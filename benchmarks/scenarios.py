@@ -31,16 +31,21 @@ class Wrong(Exception):
     """The client did not do what the script says."""
 
 
-async def step(client: Client, server: str, steps: int) -> Figures:
-    """CPU of one tool step, in milliseconds, in runs of ``steps`` steps."""
+async def step(client: Client, server: str, steps: int, is_async: bool = False) -> Figures:
+    """CPU of one tool step, in milliseconds, in runs of ``steps`` steps.
+
+    The tool is a plain function, as most are written, or an ``is_async`` one. A library that may not block
+    the event loop runs the plain one in a thread; the loops by hand know that it is quick and just call it.
+    """
     tools = Tools()
-    agent = client.agent(server + Script(steps).path, [client.tool(tools.add())])
+    tool = tools.async_add() if is_async else tools.add()
+    agent = client.agent(server + Script(steps).path, [client.tool(tool)])
     await _checked_run(client, agent, tools, Script(steps))
     runs = max(1, 200 // steps)
     with spending() as spent:
         for _ in range(runs):
             await _checked_run(client, agent, tools, Script(steps))
-    return {f"step@{steps}": spent.cpu * 1000 / (runs * steps)}
+    return {f"step{'_async' if is_async else ''}@{steps}": spent.cpu * 1000 / (runs * steps)}
 
 
 async def construct(client: Client, server: str, count: int) -> Figures:

@@ -1,7 +1,7 @@
 """The process one scenario runs in: ``python -m benchmarks.worker '{"client": ..., "scenario": ...}'``.
 
-The last line it prints is JSON: figures, or why there are none. With ``profile`` the scenario runs under
-cProfile and the functions that took most are printed to standard error.
+The last line it prints is JSON: figures, or why there are none. With ``profile`` the measured part
+runs under cProfile and the functions that took most are printed to standard error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import traceback
 from typing import Any
 
+from . import meter
 from .client import Client, NotOffered
 
 
@@ -26,11 +27,10 @@ async def _measure(order: dict[str, Any]) -> dict[str, float]:
 
 
 def _profiled(order: dict[str, Any]) -> dict[str, float]:
-    profile = cProfile.Profile()
-    try:
-        return profile.runcall(asyncio.run, _measure(order))
-    finally:
-        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(order["profile"])
+    meter.profile = cProfile.Profile()
+    figures = asyncio.run(_measure(order))
+    pstats.Stats(meter.profile, stream=sys.stderr).sort_stats("tottime").print_stats(order["profile"])
+    return figures
 
 
 def main() -> None:

@@ -120,6 +120,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
     usage: Usage = Usage()
     cost: float | None = None
     iterations: int = 0
+    child_iterations: int = 0
+    tool_calls: int = 0
     duration_ms: int = 0
 
 
@@ -249,7 +251,10 @@ class ChildStarted(Event, frozen=True, kw_only=True, tag="child.started"):
 
 
 class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
-    """A child run ended. What it spent counts toward its parent."""
+    """A child run ended. What it and those below it spent counts toward its parent.
+
+    ``waited_seconds`` is how long people were asked meanwhile, which is nobody's working time.
+    """
 
     call_id: str
     child_run_id: str
@@ -258,6 +263,7 @@ class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
     cost: float | None = None
     iterations: int = 0
     tool_calls: int = 0
+    waited_seconds: float = 0.0
 
 
 # --- people, judges -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import inspect
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +142,7 @@ class Agent:
         model calls, a reply cut short and repeated failure are told in the turn's ``state`` and ``error``.
         """
         turn = await self._prepare(messages, context, model_id, streaming=False)
-        async with aclosing(drive(turn.scope, turn.journal, Interrupt())) as events:
+        async with aclosing(turn.drive()) as events:
             async for event in events:
                 turn.see(event)
         result = turn.result()
@@ -169,7 +169,7 @@ class Agent:
             "stream_start",
             {"model": turn.scope.engine.model, "num_messages": len(messages)},
         )
-        async with aclosing(drive(turn.scope, turn.journal, Interrupt())) as events:
+        async with aclosing(turn.drive()) as events:
             async for event in events:
                 turn.see(event)
                 told = _told(event, turn)
@@ -215,8 +215,8 @@ class Agent:
         journal = Journal(
             _TurnLog(), State(), session_id="", run_id=f"turn_{secrets.token_hex(8)}", clock=time.time
         )
-        await journal.write([RunStarted(task=RuntimeTask(goal=_goal(said)), messages=said, limits=limits)])
-        return _Turn(scope, journal, config)
+        opening = RunStarted(task=RuntimeTask(goal=_goal(said)), messages=said, limits=limits)
+        return _Turn(scope, journal, config, opening)
 
     def _resolve(self, model_id: str | None) -> tuple[LLMProvider, str | None]:
         if self._registry is not None:
@@ -262,12 +262,16 @@ class _Nobody:
 class _Turn:
     """One turn under way: folds the events into the result."""
 
-    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig) -> None:
+    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig, opening: Event) -> None:
         self.scope = scope
+        self.opening = opening
         self.journal = journal
         self.arguments: dict[str, str] = {}
         self._config = config
         self._model = scope.engine.model
+
+    def drive(self) -> AsyncGenerator[Event, None]:
+        return drive(self.scope, self.journal, Interrupt(), [self.opening])
 
     def see(self, event: Event) -> None:
         if isinstance(event, ToolRequested):

@@ -27,7 +27,7 @@ from loom.testing.model_server import ModelServer
 
 KEY = "sk-not-a-real-key-0123456789"
 COMMAND = [sys.executable, "-W", "error", "-m", "loom.cli"]
-PATIENCE = 5.0
+PATIENCE = 20.0
 # A terminal's owner is decided in the child, after it has a session of its own.
 _OWN_TERMINAL = (
     "import fcntl, os, sys, termios; "
@@ -143,6 +143,19 @@ class Terminal:
     def press(self, key: bytes) -> None:
         """Press a key: b"\\x03" is Ctrl-C, b"\\x04" is Ctrl-D."""
         os.write(self._master, key)
+
+    def leave_by(self, key: bytes) -> int:
+        """Press a key at the prompt until the program ends, and return its exit code.
+
+        More than once only when it falls between the prompt and the wait for keys, where Python's readline
+        does not notice a signal before the next key.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.press(key)
+            while self._read(min(deadline, time.monotonic() + 1.0)):
+                pass
+        return self.wait()
 
     def wait(self) -> int:
         """Read to the end and return the exit code."""

@@ -62,10 +62,8 @@ def test_ctrl_c_cancels_the_turn_and_keeps_the_session(project: Path, serve: Ser
         terminal.type("Are you there?")
         terminal.expect("Still here.")
         terminal.expect("> ")
-        terminal.press(CTRL_C)
-        assert terminal.wait() == 0
+        assert terminal.leave_by(CTRL_C) == 0
     assert "Traceback" not in terminal.text
-    assert service.said_to_it(1)[0] == "Tell a story"
     assert service.said_to_it(1)[-1] == "Are you there?"
 
     with Terminal(["chat", "--session", "s"], cwd=project, env=service.env) as terminal:
@@ -91,6 +89,7 @@ def test_ctrl_c_at_a_question_loses_no_later_line(project: Path, serve: Serve) -
         terminal.expect("> ")
         terminal.type("y")  # an answer that comes too late is a turn like any other
         terminal.expect("Never mind.")
+        terminal.expect("> ")
         terminal.press(CTRL_D)
         assert terminal.wait() == 0
     assert service.said_to_it(1)[-1] == "y"

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loom_command import Service, Terminal, loom, loom_here
+from loom_command import COMMAND, Service, Terminal, environment, loom, loom_here
 
-from loom import Agent, FileSessionStore, SessionConfig, SqliteSessionStore, tool
+from loom import (
+    Agent,
+    FileSessionStore,
+    GovernancePolicy,
+    PermissionRule,
+    SessionConfig,
+    SqliteSessionStore,
+    tool,
+)
 from loom.events import RunStarted, decode_event
 from loom.signals import RuntimeTask
-from loom.testing.scripted import ScriptedProvider, call, say
+from loom.testing.model_server import served
+from loom.testing.scripted import ScriptedProvider, call
 
 Serve = Callable[..., Service]
 READ = call("Read", file_path="README.md")
@@ -138,21 +148,41 @@ def test_a_run_whose_process_died_goes_on(project: Path, serve: Serve) -> None:
     assert (done.returncode, done.stdout) == (0, "Finished after all.\n")
 
 
-def test_a_question_of_a_program_is_answered_from_the_command_line(project: Path) -> None:
-    """Partly: the program alone knows its agent, so the answer waits for nobody but is checked like any."""
+@pytest.mark.chaos
+def test_a_killed_run_goes_on_once_its_hold_has_ended(project: Path, serve: Serve) -> None:
+    service = serve([READ], served("Half a sentence. " * 80, stall_at=1500), "Whole.")
+    words = ("run", "Look", "--session", "s")
+    process = subprocess.Popen(
+        [*COMMAND, *words, "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=project,
+        env=environment(service.env),
+        encoding="utf-8",
+    )
+    with process:
+        assert process.stdout is not None
+        while '"text.delta"' not in process.stdout.readline():
+            pass
+        process.kill()
+    assert state_of(project) == "running"
+    done = loom_here("sessions", "resume", "s", cwd=project, env=service.env)
+    assert (done.returncode, done.stdout) == (0, "Whole.\n")
+    assert "in case that process has died" in done.stderr
+    assert "A small project" in service.said_to_it(2)[-1]
 
+
+def test_a_run_of_a_program_is_read_here_and_resumed_there(project: Path) -> None:
     @tool(read_only=True)
-    def ask_colour(context: object) -> str:
-        """Ask."""
+    def pick_colour() -> str:
+        """Pick."""
         return "blue"
 
     async def wait_in_a_program() -> str:
-        store = SqliteSessionStore(project / "app.db")
-        model = ScriptedProvider([say("", call("ask_colour", context={}))])
-        from loom import GovernancePolicy, PermissionRule
-
         policy = GovernancePolicy(rules=(PermissionRule.ask("*"),))
-        agent = Agent(model=model, tools=[ask_colour], session_store=store, governance=policy)
+        store = SqliteSessionStore(project / "app.db")
+        model = ScriptedProvider([call("pick_colour")])
+        agent = Agent(model=model, tools=[pick_colour], session_store=store, governance=policy)
         result = await agent.session(SessionConfig(id="app")).run("Which colour?")
         await agent.aclose()
         return result.state.value
@@ -161,8 +191,8 @@ def test_a_question_of_a_program_is_answered_from_the_command_line(project: Path
     done = loom_here("sessions", "resume", "app", "--approve", "all", "--store", "app.db", cwd=project)
     assert done.returncode == 2
     assert "resume it where it was started" in done.stderr
-    shown = loom_here("sessions", "show", "app", "--store", "app.db", cwd=project).stdout
-    assert "Run ask_colour" in shown
+    assert "Run pick_colour" in loom_here("sessions", "show", "app", "--store", "app.db", cwd=project).stdout
+    assert "app" in loom_here("sessions", "list", "--store", "app.db", cwd=project).stdout
 
 
 # --- reading ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,11 +13,18 @@ from loom.agent import Agent
 from loom.policies.governance import GovernancePolicy
 from loom.safety.hooks import HookDecision, HookOutcome
 from loom.safety.permissions import PermissionMode, PermissionRule
-from loom.safety.veto import SafetyRule
+from loom.safety.veto import SafetyEvaluator, SafetyRule
 from loom.testing.scripted import ScriptedProvider, call
 from loom.types import RunState
 
 pytestmark = pytest.mark.timeout(20)
+
+
+
+def veto_when(matches: Callable[[str, dict[str, Any]], bool], reason: str = "never") -> SafetyRule:
+    """A veto of the application's own."""
+    return SafetyRule.custom(name="v", reason=reason, evaluator=SafetyEvaluator.callable(matches))
+
 
 WRITE = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
 
@@ -45,7 +53,7 @@ async def test_a_refusal_names_its_source_and_reason_and_nothing_runs(source: st
     if source == "permission":
         governance["rules"] = [PermissionRule.deny("t", reason="because")]
     elif source == "veto":
-        governance["vetoes"] = [SafetyRule(name="v", reason="because", matches=lambda name, args: True)]
+        governance["vetoes"] = [veto_when(lambda name, args: True, "because")]
     elif source == "rate_limit":
         governance["max_calls_per_minute"] = 1
     t = Tool("t")
@@ -77,7 +85,7 @@ async def test_the_gates_stand_in_order_and_the_first_refusal_ends_it() -> None:
         return False
 
     policy = GovernancePolicy.default(
-        rules=[PermissionRule.deny("t")], vetoes=[SafetyRule(name="v", reason="r", matches=veto)]
+        rules=[PermissionRule.deny("t")], vetoes=[veto_when(veto)]
     )
     built = agent([call("t"), "end"], Tool("t"), governance=policy)
     built.on("before_tool", hook)
@@ -176,7 +184,7 @@ async def test_an_edit_is_what_runs_and_what_is_recorded() -> None:
 async def test_each_gate_sees_the_edits_before_it_and_so_do_rules_and_vetoes() -> None:
     seen: list[Any] = []
     policy = GovernancePolicy.default(
-        vetoes=[SafetyRule(name="v", reason="r", matches=lambda name, args: seen.append(args["path"]) or False)]
+        vetoes=[veto_when(lambda name, args: bool(seen.append(args["path"])))]
     )
     built = agent([call("t", path="1"), "end"], t := Tool("t", parameters=WRITE), governance=policy)
     built.on("before_tool", lambda arguments, **_: seen.append(arguments["path"]) or HookOutcome.edit(path="2"))
@@ -198,9 +206,7 @@ async def test_a_gate_that_changes_the_arguments_in_place_cannot_split_what_is_j
     """Either the change counts everywhere or nowhere: a veto must judge exactly what will run."""
     judged: list[str] = []
     policy = GovernancePolicy.default(
-        vetoes=[
-            SafetyRule(name="v", reason="r", matches=lambda name, args: judged.append(args["path"]) or False)
-        ]
+        vetoes=[veto_when(lambda name, args: bool(judged.append(args["path"])))]
     )
 
     def meddle(arguments: dict[str, Any], **_: Any) -> None:
@@ -325,7 +331,7 @@ async def test_rules(rules: list[PermissionRule], expected: str) -> None:
 
 async def test_a_veto_stands_above_allow_rules_auto_mode_hooks_and_humans() -> None:
     t = Tool("t", destructive=True)
-    veto = SafetyRule(name="v", reason="never", matches=lambda name, args: True)
+    veto = veto_when(lambda name, args: True)
     policy = GovernancePolicy.default(
         mode=PermissionMode.AUTO, rules=[PermissionRule.allow("*")], vetoes=[veto]
     )
@@ -340,7 +346,7 @@ async def test_a_veto_declared_while_a_human_thinks_still_holds() -> None:
     built = agent([call("t"), "end"], t)
     session = built.session()
     waiting = await soon(session.run("go"))
-    veto = SafetyRule(name="v", reason="never", matches=lambda name, args: True)
+    veto = veto_when(lambda name, args: True)
     built.engine.governance = GovernancePolicy.default(vetoes=[veto])
     result = await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
     assert result.ok and t.entered == [] and of_type(result.events, "tool.decided")[-1].source == "veto"
@@ -420,3 +426,13 @@ async def test_an_approved_call_counts_too() -> None:
     built = agent([[call("d", n=1), call("d", n=2)], "end"], d, governance=policy, human=lambda request: True)
     result = await soon(built.run("go"))
     assert len(d.entered) == 1 and len(result.denied) == 1
+
+
+async def test_a_veto_that_raises_refuses() -> None:
+    def broken(name: str, args: dict[str, Any]) -> bool:
+        raise RuntimeError("bug")
+
+    t = Tool("t")
+    policy = GovernancePolicy.default(vetoes=[veto_when(broken)])
+    result = await soon(agent([call("t"), "end"], t, governance=policy).run("go"))
+    assert t.entered == [] and _decided(result).source == "veto"

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import LoomError
+from ..errors import LoomError, SessionBusy
 from . import exits
 from .text import printable
 
@@ -64,7 +64,12 @@ class LoomGroup(click.Group):
         try:
             return super().invoke(ctx)
         except LoomError as error:
-            _complain(ctx, error, str(error))
+            hint = (
+                "; a process that has died lets go within 30 seconds"
+                if isinstance(error, SessionBusy)
+                else ""
+            )
+            _complain(ctx, error, f"{error}{hint}")
             ctx.exit(exits.code_of_error(error))
         except (KeyboardInterrupt, click.Abort):
             click.echo("", err=True)

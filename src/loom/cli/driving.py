@@ -7,7 +7,7 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ..errors import LoomError
+from ..errors import LoomError, SessionBusy
 from ..runtime.result import RunResult
 from ..runtime.run import Run
 from .display import Display
@@ -20,19 +20,24 @@ async def follow(run: Run[str], display: Display, *, after: int = 0) -> RunResul
     raises KeyboardInterrupt. Raises LoomError for what kept the run from going on.
     """
     try:
-        with _interrupts(run):
-            async for event in run.events(after):
-                display.show(event)
-            result = await run.wait()
+        with _interrupts(run) as stopping:
+            try:
+                async for event in run.events(after):
+                    display.show(event)
+                return await run.wait()
+            except SessionBusy:
+                if stopping:
+                    raise KeyboardInterrupt from None  # it had not begun: there is no run to be cancelled
+                raise
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
         display.pause()
-    return result
 
 
 @contextmanager
-def _interrupts(run: Run[str]) -> Generator[None]:
+def _interrupts(run: Run[str]) -> Generator[list[asyncio.Task[None]]]:
+    """Make Ctrl-C cancel the run for the length of the block; yields what stops it, empty until then."""
     loop, follower = asyncio.get_running_loop(), asyncio.current_task()
     stopping: list[asyncio.Task[None]] = []
 
@@ -45,10 +50,10 @@ def _interrupts(run: Run[str]) -> Generator[None]:
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)
     except (NotImplementedError, RuntimeError, ValueError):
-        yield  # not the main thread: signals are somebody else's
+        yield stopping  # not the main thread: signals are somebody else's
         return
     try:
-        yield
+        yield stopping
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..agent import Agent
-from ..errors import ConfigError
+from ..errors import ConfigError, SessionBusy
 from ..requests import Answer
 from ..runtime.result import RunResult
 from ..runtime.session import Session
@@ -25,6 +25,9 @@ from .options import DEFAULT_STORE
 from .settings import AgentSettings
 from .stores import forget_settings, keep_settings, make_folder
 from .text import printable
+
+_RESUME_ATTEMPTS = 4
+"""Each waits ten seconds for the session; a process that died holds it for thirty."""
 
 
 class Desk:
@@ -61,7 +64,15 @@ class Desk:
         keep_settings(self.store, session.id, run_id, self.settings)
         head = await self.store.head(session.id)
         self.display.recall(await self.store.read(session.id, run_id=run_id))
-        return self._settled(await follow(session.resume(run_id, answers), self.display, after=head))
+        for attempts_left in reversed(range(_RESUME_ATTEMPTS)):
+            try:
+                result = await follow(session.resume(run_id, answers), self.display, after=head)
+                break
+            except SessionBusy as error:
+                if not attempts_left:
+                    raise
+                click.echo(f"{printable(str(error))}; waiting, in case that process has died", err=True)
+        return self._settled(result)
 
     def _settled(self, result: RunResult[str]) -> RunResult[str]:
         if self.store is not None and result.state.terminal:

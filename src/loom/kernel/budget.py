@@ -6,22 +6,71 @@ concurrent runs see what all of them have spent together, before each spends mor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
 from ..types import Limits, Usage
 from .steps import Stop
 
 
 class Budget:
-    """What a run may spend, drawn from its parent's budget. Charging one charges all above it."""
+    """What a run may spend, drawn from its parent's budget. Charging one charges all above it.
 
-    __slots__ = ("cost", "iterations", "limits", "parent", "tokens", "tool_calls")
+    ``deepest`` is how deep (0 is a run without a parent) runs below this one may be; None is no limit.
+    """
 
-    def __init__(self, limits: Limits, parent: Budget | None = None) -> None:
+    __slots__ = (
+        "_rested",
+        "_resting",
+        "_since",
+        "cost",
+        "deepest",
+        "iterations",
+        "limits",
+        "parent",
+        "tokens",
+        "tool_calls",
+    )
+
+    def __init__(self, limits: Limits, parent: Budget | None = None, *, depth: int = 0) -> None:
+        above = parent.deepest if parent else None
+        own = None if limits.max_depth is None else depth + limits.max_depth
+        self.deepest: int | None = above if own is None else own if above is None else min(own, above)
         self.limits = limits
         self.parent = parent
         self.iterations = 0
         self.tool_calls = 0
         self.tokens = 0
         self.cost = 0.0
+        self._resting = 0
+        self._since = 0.0
+        self._rested = 0.0
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """The time of this block is spent by people, here and above; it is nobody's working time."""
+        chain: list[Budget] = []
+        here: Budget | None = self
+        while here is not None:
+            chain.append(here)
+            here = here.parent
+        for budget in chain:
+            if not budget._resting:
+                budget._since = monotonic()
+            budget._resting += 1
+        try:
+            yield
+        finally:
+            for budget in chain:
+                budget._resting -= 1
+                if not budget._resting:
+                    budget._rested += monotonic() - budget._since
+
+    @property
+    def rested(self) -> float:
+        """Seconds spent by people so far."""
+        return self._rested + (monotonic() - self._since if self._resting else 0.0)
 
     def reserve(self, *, iterations: int = 0, tool_calls: int = 0) -> Stop | None:
         """Set aside model or tool calls, here and above, or return the ancestor's limit that forbids it.

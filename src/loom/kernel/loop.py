@@ -42,6 +42,30 @@ from .verdict import judge_reply
 
 logger = logging.getLogger("loom.loop")
 
+
+class _Alarm:
+    """Rings at a time that may move away while it is waited for."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, due: Callable[[], float], ring: Callable[[], None]
+    ) -> None:
+        self._loop, self._due, self._ring = loop, due, ring
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self) -> _Alarm:
+        """Ring, or look again when the time is said to have come."""
+        if self._loop.time() >= self._due():
+            self._ring()
+        else:
+            self._handle = self._loop.call_at(self._due() + 0.001, self.set)
+        return self
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+
 Deeds = AsyncGenerator[Event | Sequence[Event], None]
 """What a step yields: one event for whoever listens right now, or a batch to be kept before going on."""
 
@@ -77,24 +101,28 @@ class Interrupt:
         return self.wanted is not None and task is not None and task.uncancel() == 0
 
 
-async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGenerator[Event, None]:
-    """Perform steps and yield every event, kept ones only once they are durable.
+async def drive(
+    scope: Scope, journal: Journal, interrupt: Interrupt, opening: Sequence[Event]
+) -> AsyncGenerator[Event, None]:
+    """Write ``opening`` down, perform steps, and yield every event, kept ones only once they are durable.
 
     Ends when the run has ended or waits for an answer. Leaving the generator early, or cancelling the task
     it runs in, cancels the run: what was under way is settled and written down before control returns.
     Raises StoreError when the log cannot be written; the run can then be resumed from what was.
     """
-    hooks, outbox = scope.engine.hooks, journal.outbox
+    outbox = journal.outbox
     deeds: Deeds | None = None
     step: Step = Done()
-    alarm: asyncio.TimerHandle | None = None
+    alarm: _Alarm | None = None
     moved = at_rest = False
     try:
+        await journal.write(opening)
         while True:
             while outbox:
-                if hooks:
-                    await hooks.watch(outbox[0], scope.asked)
-                yield outbox.popleft()
+                event = outbox.popleft()
+                if scope.engine.hooks:
+                    await _tell(scope, interrupt, event)
+                yield event
             if deeds is None:
                 if interrupt.wanted is not None and not journal.state.ending:
                     await journal.write([interrupt.wanted])
@@ -103,7 +131,7 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
                 if type(step) is Done:
                     break
                 deeds = _DEEDS[type(step)](scope, journal.state, step)
-                alarm = _set_alarm(step, journal.state, interrupt)
+                alarm = _set_alarm(scope, journal.state, step, interrupt)
             done = None
             interrupt.enter()
             try:
@@ -141,8 +169,22 @@ async def drive(scope: Scope, journal: Journal, interrupt: Interrupt) -> AsyncGe
         at_rest = True
         raise
     finally:
+        if alarm is not None:
+            alarm.cancel()
         if not at_rest:
             await _abandon(scope, journal, deeds)
+
+
+async def _tell(scope: Scope, interrupt: Interrupt, event: Event) -> None:
+    """Tell the watchers; one that never returns does not make the run unstoppable."""
+    interrupt.enter()
+    try:
+        await scope.engine.hooks.watch(event, scope.asked)
+    except asyncio.CancelledError:
+        if not interrupt.caught():
+            raise
+    finally:
+        interrupt.leave()
 
 
 def _inside(error: Exception) -> ErrorInfo:
@@ -156,24 +198,30 @@ async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
     """The consumer has gone: settle what was under way and write down that the run was cancelled."""
     if deeds is not None:
         await deeds.aclose()
+    if journal.state.status is RunState.QUEUED:
+        return
     try:
-        if not journal.state.ending and not journal.state.status.terminal:
+        if not journal.state.ending:
             await journal.write([CancelRequested(reason="abandoned")])
         while type(step := next_step(journal.state)) is not Done:
             async for batch in _DEEDS[type(step)](scope, journal.state, step):
                 await journal.write([batch] if isinstance(batch, Event) else batch)
     except StoreError:
         logger.warning("run %s was abandoned and could not be settled", journal.state.run_id, exc_info=True)
+    if scope.engine.hooks:
+        for event in journal.outbox:
+            await scope.engine.hooks.watch(event, scope.asked)
 
 
-def _set_alarm(step: Step, state: State, interrupt: Interrupt) -> asyncio.TimerHandle | None:
+def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> _Alarm | None:
     """Interrupt the step when the run's wall time is up; a human may take as long as they like."""
     allowed = state.limits.max_seconds
     if allowed is None or state.ending or type(step) is Await:
         return None
+    loop, rested = asyncio.get_running_loop(), scope.budget.rested
+    due = loop.time() + max(0.0, allowed - state.active_seconds)
     reached = LimitReached(limit="max_seconds", allowed=allowed, spent=allowed)
-    left = max(0.0, allowed - state.active_seconds)
-    return asyncio.get_running_loop().call_later(left, interrupt, reached)
+    return _Alarm(loop, lambda: due + scope.budget.rested - rested, lambda: interrupt(reached)).set()
 
 
 # --- deeds: one for each step -----------------------------------------------------------------------
@@ -243,6 +291,8 @@ async def _finish(scope: Scope, state: State, step: Finish) -> Deeds:
             usage=state.usage,
             cost=state.cost,
             iterations=state.iterations,
+            child_iterations=state.child_iterations,
+            tool_calls=state.tool_calls,
             duration_ms=int(state.active_seconds * 1000),
         )
     ]

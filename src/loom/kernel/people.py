@@ -26,7 +26,8 @@ async def ask_human(
         return
     for request in state.requests:
         try:
-            answer = await scope.human.ask(request)
+            with scope.budget.resting():
+                answer = await scope.human.ask(request)
             kept = None if answer is None else checked(answer, request, scope.engine.clock())
         except BaseException as error:
             if passes(error):
@@ -41,6 +42,10 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
     """The answer as it will be kept. Raises RequestClosed when it is not an answer to this request."""
     if not isinstance(answer, Answer) or answer.request_id != request.id:
         raise RequestClosed(f"{answer!r} does not answer request {request.id}")
+    if answer.verdict not in ("approve", "deny", "answer"):
+        raise RequestClosed(
+            f"{answer.verdict!r} is no verdict; use .approve(), .deny(reason) or .answer(value)"
+        )
     if request.expires_at is not None and now > request.expires_at:
         raise RequestClosed(f"request {request.id} expired; the run must ask again")
     if answer.verdict == "answer" and request.choices and answer.value not in request.choices:

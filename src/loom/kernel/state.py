@@ -91,7 +91,8 @@ class State(Struct, frozen=True, kw_only=True):
     iterations: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
-    cost: float | None = 0.0
+    known_cost: float = 0.0
+    priced: bool = True
     child_iterations: int = 0
     active_seconds: float = 0.0
     last_at: float = 0.0
@@ -111,8 +112,18 @@ class State(Struct, frozen=True, kw_only=True):
 
     @property
     def ending(self) -> bool:
-        """True when only settling and finishing are left to do."""
-        return self.cancelling or self.error is not None or self.limit is not None
+        """True when only settling and finishing are left to do, or not even those."""
+        return self.cancelling or self.error is not None or self.limit is not None or self.status.terminal
+
+    @property
+    def cost(self) -> float | None:
+        """What the run spent in money; None when a price was not known."""
+        return self.known_cost if self.priced else None
+
+    @property
+    def resting(self) -> bool:
+        """True when nothing goes on because people are asked."""
+        return bool(self.requests) and all(c.phase in (Phase.WAITING, Phase.FINISHED) for c in self.calls)
 
     @property
     def unsettled(self) -> tuple[Call, ...]:
@@ -148,7 +159,7 @@ def apply(state: State, event: Event) -> State:
     works = _TIMED.get(type(event))
     if works is None:
         return changed
-    passed = max(0.0, event.at - state.last_at) if works else 0.0
+    passed = max(0.0, event.at - state.last_at) if works and not state.resting else 0.0
     return replace(changed, last_at=event.at, active_seconds=changed.active_seconds + passed)
 
 
@@ -217,7 +228,8 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         transcript=state.transcript.plus(message),
         iterations=state.iterations + 1,
         usage=state.usage + event.usage,
-        cost=_sum(state.cost, event.cost),
+        known_cost=state.known_cost + (event.cost or 0.0),
+        priced=state.priced and event.cost is not None,
         calls=calls,
         stop_reason=None if calls and event.stop_reason not in CUT_SHORT else event.stop_reason,
         judged=False,
@@ -254,8 +266,7 @@ def _tool_finished(state: State, event: ToolFinished) -> State:
     call = replace(
         state.call(event.call_id), phase=Phase.FINISHED, outcome=event.outcome, result=event.result
     )
-    ran = event.outcome in ("ok", "error", "timeout", "unknown")
-    state = _with_call(replace(state, tool_calls=state.tool_calls + ran), call)
+    state = _with_call(replace(state, tool_calls=state.tool_calls + (call.attempt > 0)), call)
     return _close_round(state) if all(c.phase is Phase.FINISHED for c in state.calls) else state
 
 
@@ -286,9 +297,11 @@ def _child_finished(state: State, event: ChildFinished) -> State:
     return replace(
         state,
         usage=state.usage + event.usage,
-        cost=_sum(state.cost, event.cost),
+        known_cost=state.known_cost + (event.cost or 0.0),
+        priced=state.priced and event.cost is not None,
         child_iterations=state.child_iterations + event.iterations,
         tool_calls=state.tool_calls + event.tool_calls,
+        active_seconds=max(0.0, state.active_seconds - event.waited_seconds),
     )
 
 
@@ -330,11 +343,6 @@ def _with_call(state: State, changed: Call) -> State:
     return replace(state, calls=tuple(changed if call.id == changed.id else call for call in state.calls))
 
 
-def _sum(spent: float | None, more: float | None) -> float | None:
-    """Money adds up only as long as every price is known."""
-    return None if spent is None or more is None else spent + more
-
-
 _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     RunStarted: _run_started,
     RunResumed: _run_resumed,
@@ -355,7 +363,7 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
 _TIMED: dict[type[Event], bool] = {
     RunStarted: False,
     RunResumed: False,
-    RequestAnswered: False,
+    RequestAnswered: True,
     ModelReplied: True,
     ToolFinished: True,
     RequestOpened: True,
@@ -364,4 +372,4 @@ _TIMED: dict[type[Event], bool] = {
     LimitReached: True,
     RunFinished: True,
 }
-"""The events up to which time counts: True when the run was working until then, False when it rested."""
+"""The events up to which time counts: False where a run begins anew."""

@@ -121,15 +121,14 @@ def _go_on_with_calls(state: State) -> Step:
     # calls that a dead process had started
     if started := state.in_phase(Phase.STARTED):
         return Recover(started)
-    # more calls than the budget allows
-    allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(state.unsettled)
-    if allowed is not None and wanted > allowed:
-        return Stop("max_tool_calls", allowed, wanted)
     # calls that no gate has decided, or that a human has answered
     if undecided := state.in_phase(Phase.REQUESTED, Phase.ANSWERED):
         return Decide(undecided)
-    # calls allowed and not started
+    # calls allowed and not started, as far as the budget goes
     if ready := state.in_phase(Phase.ALLOWED):
+        allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(ready)
+        if allowed is not None and wanted > allowed:
+            return Stop("max_tool_calls", allowed, wanted)
         return Execute(ready)
     # calls that only wait for an answer
     return Await()
@@ -158,8 +157,8 @@ def _broken_limit(state: State) -> Stop | None:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:
         return Stop("max_tokens", limits.max_tokens, state.usage.total_tokens)
-    if limits.max_cost is not None and (state.cost or 0.0) >= limits.max_cost:
-        return Stop("max_cost", limits.max_cost, state.cost or 0.0)
+    if limits.max_cost is not None and state.known_cost >= limits.max_cost:
+        return Stop("max_cost", limits.max_cost, state.known_cost)
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None

@@ -37,6 +37,8 @@ from .engine import Scope
 from .foreign import described, passes
 from .state import Call, Phase, State
 
+_CLOCK_STEP = 1.0
+"""Seconds a clock may step back between a yes and its use; a yes of the future must not last for ever."""
 _ALLOW = Ruling("allow", "permission")
 _DENIAL_TEXT = {"veto": "Vetoed", "hook": "Hook denied", "rate_limit": "Rate limit"}
 
@@ -204,7 +206,7 @@ def receipt_holds(case: Case) -> bool:
     if call.approval is None:
         return True
     age = case.scope.engine.clock() - call.approval.at
-    return call.digest == case.digest() and age <= case.scope.engine.governance.approval_ttl
+    return call.digest == case.digest() and -_CLOCK_STEP <= age <= case.scope.engine.governance.approval_ttl
 
 
 def _allow(case: Case, ruling: Ruling) -> list[Event]:
@@ -216,7 +218,7 @@ def _allow(case: Case, ruling: Ruling) -> list[Event]:
             source=ruling.source,
             reason=ruling.reason,
             arguments=to_json(case.arguments) if case.edited else None,
-            digest=case.digest(),
+            digest=case.digest() if case.call.approval else "",
         )
     ]
 

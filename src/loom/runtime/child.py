@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
-from ..events import ChildFinished, ChildStarted
+from ..events import ChildFinished, ChildStarted, RunFinished
 from ..tools.base import Parked, ToolContext, ToolHandler
 from ..types import RunState, ToolResult, ToolSpec, to_json
 from .result import RunResult
@@ -55,9 +55,14 @@ class AgentTool(ToolHandler):
         mark = hashlib.sha256(context.idempotency_key.encode()).hexdigest()[:24]
         grounds = replace(self._grounds(), store=context.scope.store, records=False)
         session: Session[Any, Any] = Session(grounds, SessionConfig(id=f"{context.session_id}/{mark}"))
+        rested = context.scope.budget.rested
         result = await self._run(session, f"run_{mark}", args, context)
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
+        ended = next(
+            (e for e in reversed(result.events) if isinstance(e, RunFinished)),
+            RunFinished(state=result.state),
+        )
         context.post(
             ChildFinished(
                 call_id=context.call_id,
@@ -65,8 +70,9 @@ class AgentTool(ToolHandler):
                 state=result.state,
                 usage=result.usage,
                 cost=result.cost,
-                iterations=result.iterations,
-                tool_calls=sum(event.type == "tool.finished" for event in result.events),
+                iterations=ended.iterations + ended.child_iterations,
+                tool_calls=ended.tool_calls,
+                waited_seconds=context.scope.budget.rested - rested,
             )
         )
         return _answer(self._spec.name, result)
@@ -77,7 +83,7 @@ class AgentTool(ToolHandler):
         if await session.store.head(session.id):
             waiting = {request.id for request in await session.pending()}
             answers = [answer for key, answer in context.answers.items() if key in waiting]
-            return await session.resume(run_id, answers, parent=context)
+            return await session.carry_on(run_id, answers, parent=context)
         started = ChildStarted(
             call_id=context.call_id,
             child_run_id=run_id,

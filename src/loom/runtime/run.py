@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
@@ -64,6 +64,10 @@ class Run(Generic[OutputT]):
         self._streaming = streaming
         self._events: list[Event] = []
         self._followers = Followers()
+        self._begun = task is None
+        self._known = asyncio.Event()
+        if task is not None:
+            self._known.set()
         self._interrupt = Interrupt()
         self._driver: asyncio.Task[None] | None = None
         self._result: RunResult[OutputT] | None = None
@@ -76,8 +80,10 @@ class Run(Generic[OutputT]):
         Any number of readers see the same order. Deltas are only seen by those who are there. Raises what
         kept the run from going on (a StoreError, a RequestClosed), never what a model or tool did.
         """
-        async for event in self._followers.follow(lambda: [e for e in self._events if e.seq > after]):
-            yield event
+        await self._known.wait()
+        async for event in self._followers.follow(lambda: list(self._events)):
+            if event.seq > after or (not event.durable and event.seq == after):
+                yield event
         if self._driver is not None and self._driver.done():
             self._driver.result()
 
@@ -106,11 +112,19 @@ class Run(Generic[OutputT]):
     async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
         """Stop the run at its next await, settle what was under way, and return the result.
 
-        None when the run is driven by a stream, which then ends by itself. A run that has ended stays so.
+        A run that waits is ended, and its requests with it. One that has ended stays as it is. None when the
+        run is driven by a stream, which then ends by itself.
         """
+        wanted = CancelRequested(reason=reason)
         if self._result is None:
-            self._interrupt(CancelRequested(reason=reason))
-        return None if self._driver is None else await self.wait()
+            self._interrupt(wanted)
+        elif self._result.state is RunState.WAITING:
+            self._interrupt = Interrupt()
+            self._interrupt(wanted)
+            self._begun, self._result, self._answers = True, None, ()
+            self._followers.reopen()
+            return await self.begin().wait()
+        return self._result if self._driver is None else await self.wait()
 
     async def artifacts(self) -> list[Artifact]:
         """What the run produced that outlives it, once it has ended."""
@@ -149,25 +163,53 @@ class Run(Generic[OutputT]):
         """Drive the run right here, yielding every event. Leaving early cancels it."""
         session = self.session
         try:
-            async with session.turn, open_logbook(session.store, session.id, session.owner) as logbook:
-                await session.catch_up(logbook.seq)
-                journal = await self._open(logbook)
-                if journal is None:
+            async with AsyncExitStack() as stack:
+                if not await self._take_turn(stack):
                     return
-                async with aclosing(self._drive(journal)) as events:
+                logbook = await stack.enter_async_context(
+                    open_logbook(session.store, session.id, session.owner)
+                )
+                await session.catch_up(logbook.seq)
+                opened = await self._open(logbook)
+                self._known.set()
+                if opened is None:
+                    return
+                async with aclosing(self._drive(*opened)) as events:
                     async for event in events:
                         if event.durable:
                             self._events.append(event)
                         self._followers.put(event)
                         yield event
         finally:
+            self._known.set()
             self._followers.close()
 
-    async def _drive(self, journal: Journal) -> AsyncGenerator[Event, None]:
+    async def _take_turn(self, stack: AsyncExitStack) -> bool:
+        """Wait for the runs in front; False when this one was cancelled before its turn came."""
+        if self._begun:
+            await stack.enter_async_context(self.session.turn)
+            return True
+        self._interrupt.enter()
+        try:
+            if self._interrupt.wanted is None:
+                await stack.enter_async_context(self.session.turn)
+        except asyncio.CancelledError:
+            if not self._interrupt.caught():
+                raise
+        finally:
+            self._interrupt.leave()
+        if self._interrupt.wanted is None:
+            return True
+        state = State(run_id=self.id, session_id=self.session.id, status=RunState.CANCELLED)
+        self._result, self.state = result_of(state, ()), RunState.CANCELLED
+        return False
+
+    async def _drive(self, journal: Journal, opening: Sequence[Event]) -> AsyncGenerator[Event, None]:
         session, unsaved = self.session, None
         self.state = RunState.RUNNING
         try:
-            async with aclosing(drive(self._scope(journal.state), journal, self._interrupt)) as events:
+            scope = self._scope(opening, journal.state)
+            async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
                 async for event in events:
                     yield event
         except StoreError as error:
@@ -201,14 +243,15 @@ class Run(Generic[OutputT]):
         """What was asked for, as text."""
         return self.task.goal if self.task else ""
 
-    def _scope(self, state: State) -> Scope:
+    def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
-        budget = Budget(state.limits, above.budget if above else None)
+        begun = next((event for event in opening if isinstance(event, RunStarted)), state)
+        budget = Budget(begun.limits, above.budget if above else None, depth=begun.depth)
         budget.charge(
             iterations=state.iterations + state.child_iterations,
             tool_calls=state.tool_calls,
             usage=state.usage,
-            cost=state.cost,
+            cost=state.known_cost,
         )
         return Scope(
             engine=session.engine,
@@ -220,30 +263,28 @@ class Run(Generic[OutputT]):
             rates=session.rates,
         )
 
-    async def _open(self, logbook: Logbook) -> Journal | None:
-        """The journal of this run, with what begins or resumes it written down; None when it has ended."""
-        if self.task is None:
+    async def _open(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
+        """The journal of this run, and what is to be written down first; None when the run has ended."""
+        if self._begun or self.task is None:
             return await self._reopen(logbook)
-        session, depth = self.session, self._parent.depth + 1 if self._parent else 0
-        deepest = session.limits.max_depth
+        session, parent = self.session, self._parent
+        depth = parent.depth + 1 if parent else 0
+        deepest = parent.scope.budget.deepest if parent else None
         if deepest is not None and depth > deepest:
-            raise BudgetExceeded(f"max_depth of {deepest} reached: this run would be {depth} deep")
-        restore = session.restore
-        said, window = session.history.before(logbook.seq + 1, restore)
-        journal = self._journal(logbook, State(transcript=said))
+            raise BudgetExceeded(f"max_depth reached: this run would be {depth} deep, {deepest} is the most")
+        said, window = session.history.before(logbook.seq + 1, session.restore)
         started = RunStarted(
             task=self.task,
             inputs=self.context.to_payload(),
-            restore=restore.to_fields(),
-            restored=restore.summary(window),
+            restore=session.restore.to_fields(),
+            restored=session.restore.summary(window),
             limits=session.limits,
             depth=depth,
-            parent_run_id=self._parent.run_id if self._parent else None,
+            parent_run_id=parent.run_id if parent else None,
         )
-        await journal.write([started])
-        return journal
+        return self._journal(logbook, State(transcript=said)), [started]
 
-    async def _reopen(self, logbook: Logbook) -> Journal | None:
+    async def _reopen(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
         session = self.session
         if not self.id:
             unfinished = await session.store.unfinished_runs(session.id)
@@ -265,19 +306,20 @@ class Run(Generic[OutputT]):
             self._result = result_of(state, events, output=session.parse(state))
             self.state = state.status
             return None
-        answered = [RequestAnswered(answer=self._checked(answer, state)) for answer in self._answers]
-        journal = self._journal(logbook, state)
         stood = RunState.WAITING if state.requests else RunState.RUNNING
-        await journal.write([RunResumed(from_state=stood), *answered])
-        return journal
+        return self._journal(logbook, state), [RunResumed(from_state=stood), *self._answered(state)]
 
-    def _checked(self, answer: Answer, state: State) -> Answer:
-        for request in state.requests:
-            if request.id == answer.request_id:
-                return checked(answer, request, self.session.engine.clock())
-        raise RequestClosed(
-            f"request {answer.request_id} is not open: it was answered, or belongs to another run"
-        )
+    def _answered(self, state: State) -> list[RequestAnswered]:
+        """The answers, each to a request that is open and to no other."""
+        waiting = {request.id: request for request in state.requests}
+        answered: list[RequestAnswered] = []
+        for answer in self._answers:
+            request_id = answer.request_id if isinstance(answer, Answer) else None  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            request = waiting.pop(request_id, None) if request_id else None
+            if request is None:
+                raise RequestClosed(f"{answer!r} is to no open request: answered already, or of another run")
+            answered.append(RequestAnswered(answer=checked(answer, request, self.session.engine.clock())))
+        return answered
 
     def _journal(self, logbook: Logbook, state: State) -> Journal:
         self.id = self.id or new_run_id()

@@ -291,7 +291,24 @@ class Session(Generic[OutputT, DepsT]):
 
     async def begin(self, task: str, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
         """Run a child's task under an id its parent knows, so that it can be found again."""
-        return await self._new_run(task, None, None, parent, streaming=True, run_id=run_id).begin()
+        return await self._through(self._new_run(task, None, None, parent, streaming=False, run_id=run_id))
+
+    async def carry_on(
+        self, run_id: str, answers: Sequence[Answer], *, parent: ToolContext[Any]
+    ) -> RunResult[OutputT]:
+        """Go on with a child's run, as part of the call it belongs to: cancelling that cancels this."""
+        context = self._context(None, None)
+        return await self._through(
+            Run(self, run_id=run_id, context=context, answers=answers, parent=parent, streaming=False)
+        )
+
+    async def _through(self, run: Run[OutputT]) -> RunResult[OutputT]:
+        """Drive a run right here and return its result."""
+        async with aclosing(run.advance()) as events:
+            async for _ in events:
+                pass
+        assert run.result is not None
+        return run.result
 
     def _new_run(
         self,

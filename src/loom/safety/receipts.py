@@ -15,21 +15,5 @@ from ..types import ToolSpec, canonical_json
 
 def effect_digest(spec: ToolSpec, arguments: dict[str, Any], *, session_id: str, run_id: str) -> str:
     """The name of one effect: equal exactly when tool, definition, arguments, session and run are equal."""
-    hashed = hashlib.sha256(spec_digest(spec))
-    hashed.update(canonical_json([arguments, session_id, run_id]))
-    return hashed.hexdigest()
+    return hashlib.sha256(canonical_json([spec, arguments, session_id, run_id])).hexdigest()
 
-
-_spec_digests: dict[int, tuple[ToolSpec, bytes]] = {}
-
-
-def spec_digest(spec: ToolSpec) -> bytes:
-    """The digest of a tool's whole definition, worked out once per spec object."""
-    known = _spec_digests.get(id(spec))
-    if known is not None and known[0] is spec:
-        return known[1]
-    if len(_spec_digests) > 4096:
-        _spec_digests.clear()
-    digest = hashlib.sha256(canonical_json(spec)).digest()
-    _spec_digests[id(spec)] = (spec, digest)
-    return digest

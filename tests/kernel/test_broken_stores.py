@@ -1,0 +1,173 @@
+"""A store that fails: the run says so, keeps its answer, and can be resumed from what was saved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from stage import FailingStore, Tool, agent, faults_of_pairing, no_strangers, of_type, soon, types
+
+from loom.errors import LeaseLost, StoreError
+from loom.events import Event
+from loom.kernel.state import fold
+from loom.store.base import Lease
+from loom.store.memory import InMemorySessionStore
+from loom.testing.scripted import call
+from loom.types import RunState
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def _script() -> list[Any]:
+    return [[call("r"), call("w")], "the answer"]
+
+
+def _tools() -> list[Tool]:
+    return [Tool("r", read_only=True), Tool("w")]
+
+
+async def _appends() -> int:
+    store = FailingStore(0)
+    assert (await soon(agent(_script(), *_tools(), session_store=store).session().run("go"))).ok
+    return store.appends
+
+
+@pytest.mark.parametrize("error", [StoreError("full"), OSError(28, "No space left")], ids=["typed", "os"])
+async def test_the_disk_is_full_at_the_nth_save(error: Exception) -> None:
+    appends = await _appends()
+    assert appends > 6
+    for n in range(2, appends + 1):
+        store, tools = FailingStore(n, error), _tools()
+        session = agent(_script(), *tools, session_store=store).session("s")
+        result = await soon(session.run("go"))
+        assert result.state is RunState.FAILED, n
+        assert result.error is not None and result.error.code == "store", n
+        if n == appends:
+            assert result.output == "the answer", "the answer is lost with the disk"
+        log = await store.read("s")
+        assert "run.finished" not in types(log) and "run.cancelling" not in types(log), n
+        fold(log)
+
+        store.fails_at = 0
+        left = [call("w"), "the answer"] if n <= 2 else ["the answer"] * 2
+        mended = _script() if n <= 2 else left
+        again = agent(mended, *tools, session_store=store, human=lambda request: True).session("s")
+        done = await soon(again.resume().wait())
+        assert done.ok and done.output == "the answer", (n, done)
+        assert faults_of_pairing(done.messages) is None, n
+        asked = [e for e in of_type(done.events, "request.opened") if e.request.origin == "recovery"]
+        assert len(tools[1].entered) == 1 or asked, n
+    await no_strangers()
+
+
+async def test_the_very_first_save_fails() -> None:
+    session = agent(_script(), *_tools(), session_store=FailingStore(1)).session("s")
+    with pytest.raises(StoreError):
+        await soon(session.run("go"))
+    with pytest.raises(StoreError):
+        await soon(session.start("go").wait())
+    with pytest.raises(StoreError):
+        async for _ in session.stream("go"):
+            pass
+
+
+async def test_nothing_runs_that_could_not_be_written_down_before() -> None:
+    for n in range(2, await _appends() + 1):
+        store, tools = FailingStore(n), _tools()
+        await soon(agent(_script(), *tools, session_store=store).session("s").run("go"))
+        log = await store.read("s")
+        started = {event.name for event in of_type(log, "tool.started")}
+        assert {t.spec.name for t in tools if t.entered} <= started, n
+
+
+async def test_cancel_with_a_broken_store() -> None:
+    store = FailingStore(0)
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Any) -> str:
+        reached.set()
+        await never.wait()
+        return ""
+
+    run = agent([call("t"), "end"], Tool("t", wait), session_store=store).session("s").start("go")
+    await soon(reached.wait())
+    store.fails_at = 1
+    result = await soon(run.cancel())
+    assert result.state is RunState.FAILED and result.error is not None and result.error.code == "store"
+    await no_strangers()
+
+
+class Careless(InMemorySessionStore):
+    """A store of which one method fails."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    def _check(self, method: str) -> None:
+        if method == self.method:
+            raise StoreError(f"{method} failed")
+
+    async def release(self, lease: Lease) -> None:
+        self._check("release")
+        await super().release(lease)
+
+    async def head(self, session_id: str) -> int:
+        self._check("head")
+        return await super().head(session_id)
+
+    async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
+        self._check("acquire")
+        return await super().acquire(session_id, owner=owner, ttl=ttl)
+
+
+async def test_a_lease_that_cannot_be_given_back_does_not_hide_the_result() -> None:
+    session = agent(_script(), *_tools(), session_store=Careless("release")).session("s")
+    result = await soon(session.run("go"))
+    assert result.ok and result.output == "the answer"
+
+
+@pytest.mark.parametrize("method", ["head", "acquire"])
+async def test_a_store_that_cannot_be_opened_is_a_typed_error(method: str) -> None:
+    session = agent(_script(), *_tools(), session_store=Careless(method)).session("s")
+    with pytest.raises(StoreError):
+        await soon(session.run("go"))
+    await no_strangers()
+
+
+async def test_a_lease_not_released_when_the_head_cannot_be_read_does_not_lock_the_session() -> None:
+    store = Careless("head")
+    with pytest.raises(StoreError):
+        await soon(agent(_script(), *_tools(), session_store=store).session("s").run("go"))
+    store.method = ""
+    assert (await store.acquire("s", owner="another", ttl=1)).owner == "another"
+
+
+class TakenOver(InMemorySessionStore):
+    """Another process takes the session while the run works."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.appends = 0
+
+    async def append(self, lease: Lease, events: Sequence[Event], *, taken: Sequence[str] = ()) -> None:
+        self.appends += 1
+        if self.appends == self.at:
+            self.log.release(lease)
+            self.log.acquire(lease.session_id, owner="thief", ttl=1e9)
+        await super().append(lease, events, taken=taken)
+
+
+async def test_a_session_that_was_taken_over_is_left_alone() -> None:
+    for at in range(2, await _appends() + 1):
+        store, tools = TakenOver(at), _tools()
+        session = agent(_script(), *tools, session_store=store).session("s")
+        result = await soon(session.run("go"))
+        assert result.state is RunState.FAILED and result.error is not None
+        assert result.error.code == LeaseLost.code
+        assert len(await store.read("s")) == store.log.head("s")
+        started = {event.name for event in of_type(await store.read("s"), "tool.started")}
+        assert {t.spec.name for t in tools if t.entered} <= started
