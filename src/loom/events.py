@@ -225,6 +225,14 @@ class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
     data: Any = None
 
 
+class ToolParked(Event, frozen=True, kw_only=True, tag="tool.parked"):
+    """A tool was left to wait for these requests (ids). It is entered again when one is answered."""
+
+    call_id: str
+    name: str
+    requests: Sequence[str]
+
+
 class ToolFinished(Event, frozen=True, kw_only=True, tag="tool.finished"):
     """A call has its one result. Only the outcome ``ok`` is success."""
 
@@ -280,6 +288,17 @@ class RequestAnswered(Event, frozen=True, kw_only=True, tag="request.answered"):
 
     answer: Answer
 
+    @property
+    def request_id(self) -> str:
+        """Which request."""
+        return self.answer.request_id
+
+
+class RequestWithdrawn(Event, frozen=True, kw_only=True, tag="request.withdrawn"):
+    """Nobody needs the answer any more: the call that asked has its result."""
+
+    request_id: str
+
 
 class QualityJudged(Event, frozen=True, kw_only=True, tag="quality.judged"):
     """A final reply was judged. A critique goes back to the model."""
@@ -307,11 +326,13 @@ AnyEvent = (
     | ToolDecided
     | ToolStarted
     | ToolProgress
+    | ToolParked
     | ToolFinished
     | ChildStarted
     | ChildFinished
     | RequestOpened
     | RequestAnswered
+    | RequestWithdrawn
     | QualityJudged
 )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,19 @@ def test_a_store_that_others_may_read_is_mentioned(project: Path, serve: Serve) 
     done = loom_here("doctor", cwd=project)
     assert done.returncode == 0
     assert "chmod 600" in done.stdout
+
+
+def test_damage_that_no_reading_meets_is_found(project: Path, serve: Serve) -> None:
+    loom_here("run", "Look", "--session", "s", "--store", "s.db", cwd=project, env=serve("One.").env)
+    store = project / "s.db"
+    with closing(sqlite3.connect(store)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'dedupe_by_age'"
+        ).fetchone()
+    whole = store.read_bytes()
+    store.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
+    assert "Look" in loom_here("sessions", "show", "s", "--store", "s.db", cwd=project).stdout
+    done = loom_here("doctor", "--store", "s.db", cwd=project)
+    assert done.returncode == 1
+    assert "s.db is damaged" in done.stdout

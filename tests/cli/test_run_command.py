@@ -127,7 +127,9 @@ def test_the_agent_looks_at_the_root_and_nowhere_else(project: Path, serve: Serv
     )
     done = loom_here("run", "Look", "--root", str(inside), cwd=project, env=service.env)
     assert "Read file_path=note.txt  ok " in done.stderr
-    assert "Read file_path=../project/README.md  error " in done.stderr
+    assert "Read file_path=../project/README.md  " in done.stderr
+    assert "Read file_path=../project/README.md  ok" not in done.stderr
+    assert "A small project" not in str(service.server.requests[1].body)
     offered = {tool["function"]["name"] for tool in service.server.requests[0].body["tools"]}
     assert offered == {"Glob", "Grep", "List", "Read", "read_output"}
 

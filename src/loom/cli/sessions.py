@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,20 +12,18 @@ import msgspec
 
 from ..errors import ConfigError, RecordNotFound
 from ..events import encode_event
-from ..requests import Answer, Request
 from ..store.base import SessionRecord, SessionStore
 from . import exits
+from .answers import Answers, chosen_run, settings_of
 from .asking import is_interactive, user_name
 from .options import agent_options, answer_options, store_options
 from .settings import AgentOptions, AgentSettings
 from .stores import (
     SessionSummary,
-    kept_settings,
     open_existing,
     prompt_of,
     require_session,
     summaries,
-    unfinished,
 )
 from .text import counted, one_line, printable_json
 from .transcripts import as_data, as_markdown, event_line, readable, when
@@ -219,15 +217,15 @@ def resume(
       loom sessions resume review --answer req_0c1d2e3f405162738495=staging
     """
     given = AgentOptions(**options)
+    said = Answers.of_options(approve, deny, reason, answer)
     store = open_existing(store_path)
 
     async def work() -> int:
         await require_session(store, session_id)
         opened = await store.open_requests(session_id)
-        chosen = _chosen_run(store, session_id, run_id, opened, {*approve, *deny, *_named(answer)})
-        mine = [request for request in opened if request.run_id == chosen]
-        answers = _answers(mine, approve, deny, reason, answer)
-        settings = _settings_of(store, session_id, chosen, given)
+        chosen = chosen_run(store, session_id, run_id, opened, said)
+        answers = said.to([request for request in opened if request.run_id == chosen])
+        settings = settings_of(store, session_id, chosen, given)
         async with open_desk(
             settings,
             store=store,
@@ -240,82 +238,6 @@ def resume(
         return exits.code_of_state(result.state)
 
     context.exit(_with_store(store, work()))
-
-
-def _chosen_run(
-    store: SessionStore, session_id: str, run_id: str | None, opened: Sequence[Request], named: set[str]
-) -> str:
-    """The run that is meant: the one named, that of the requests named, or the newest unfinished one."""
-    left = unfinished(store.list_runs(session_id))
-    meant = {request.run_id for request in opened if request.id in named}
-    if run_id is not None:
-        meant.add(run_id)
-    if len(meant) > 1:
-        raise ConfigError("the answers belong to several runs; answer one run at a time")
-    if meant:
-        (chosen,) = meant
-        if chosen not in {run.id for run in left}:
-            raise RecordNotFound(f"session {session_id!r} has no unfinished run {chosen!r}")
-        return chosen
-    if not left:
-        raise RecordNotFound(f"session {session_id!r} has no unfinished run to resume")
-    return left[-1].id
-
-
-def _named(answers: Sequence[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for text in answers:
-        request_id, equals, value = text.partition("=")
-        if not equals or not request_id:
-            raise ConfigError(f"--answer {text!r}: it is ID=VALUE")
-        named[request_id] = value
-    return named
-
-
-def _answers(
-    opened: Sequence[Request],
-    approve: Sequence[str],
-    deny: Sequence[str],
-    reason: str,
-    answer: Sequence[str],
-) -> list[Answer]:
-    """What the options say to the open requests. Raises ConfigError for what is not open or said twice."""
-    by, known = user_name(), {request.id: request for request in opened}
-    said: dict[str, Answer] = {}
-    values = _named(answer)
-    named = [*(i for i in approve if i != "all"), *(i for i in deny if i != "all"), *values]
-    for request_id in named:
-        if request_id not in known:
-            there = ", ".join(known) or "none"
-            raise ConfigError(f"request {request_id!r} is not open in this run; open: {there}")
-        if named.count(request_id) > 1:
-            raise ConfigError(f"request {request_id!r} is answered twice")
-    if "all" in approve and "all" in deny:
-        raise ConfigError("--approve all and --deny all contradict each other")
-    for request in opened:
-        if request.id in values:
-            said[request.id] = request.answer(values[request.id], by=by)
-        elif request.id in approve or ("all" in approve and request.id not in deny):
-            if request.kind == "question":
-                if request.id in approve:
-                    raise ConfigError(f"{request.id} is a question: --answer {request.id}=VALUE")
-                continue  # "all" approves what can be approved; a question stays open
-            said[request.id] = request.approve(by=by)
-        elif request.id in deny or "all" in deny:
-            said[request.id] = request.deny(reason, by=by)
-    return list(said.values())
-
-
-def _settings_of(store: SessionStore, session_id: str, run_id: str, given: AgentOptions) -> AgentSettings:
-    kept = kept_settings(store, session_id, run_id)
-    if kept is not None:
-        return kept.changed(given)
-    if given.model is None:
-        raise ConfigError(
-            f"run {run_id} was not started from the command line, so how its agent is set up is not known: "
-            "resume it where it was started, or say how with --model, --root and the other options"
-        )
-    return AgentSettings.of_options(given)
 
 
 # --- keeping house ------------------------------------------------------------------------------------

@@ -64,15 +64,16 @@ class Desk:
         keep_settings(self.store, session.id, run_id, self.settings)
         head = await self.store.head(session.id)
         self.display.recall(await self.store.read(session.id, run_id=run_id))
-        for attempts_left in reversed(range(_RESUME_ATTEMPTS)):
+        attempts_left = _RESUME_ATTEMPTS
+        while True:
+            attempts_left -= 1
             try:
-                result = await follow(session.resume(run_id, answers), self.display, after=head)
-                break
+                run = session.resume(run_id, answers)
+                return self._settled(await follow(run, self.display, after=head))
             except SessionBusy as error:
                 if not attempts_left:
                     raise
                 click.echo(f"{printable(str(error))}; waiting, in case that process has died", err=True)
-        return self._settled(result)
 
     def _settled(self, result: RunResult[str]) -> RunResult[str]:
         if self.store is not None and result.state.terminal:

@@ -49,7 +49,7 @@ class Feed:
         return events
 
 
-async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncIterator[Batch]:
+async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncIterator[Event | Batch]:
     """Run allowed calls and yield batches of events; each batch is durable when this goes on."""
     for group in _groups(scope, calls):
         cases: list[Case] = []
@@ -99,7 +99,7 @@ def _groups(scope: Scope, calls: Sequence[Call]) -> Iterator[list[Call]]:
             yield from ([call] for call in group)
 
 
-async def _run_together(scope: Scope, cases: list[Case]) -> AsyncIterator[Batch]:
+async def _run_together(scope: Scope, cases: list[Case]) -> AsyncIterator[Event | Batch]:
     if len(cases) == 1 and not _wants_context(cases[0].handler):
         yield await execute(cases[0], None)
         return
@@ -116,7 +116,7 @@ async def _run_together(scope: Scope, cases: list[Case]) -> AsyncIterator[Batch]
                 events += task.result()
             kept = [event for event in events if event.durable]
             for live in (event for event in events if not event.durable):
-                yield [live]
+                yield live
             if kept:
                 yield kept
     finally:

@@ -256,6 +256,13 @@ async def _recover(scope: Scope, state: State, step: Recover) -> Deeds:
 
 
 async def _settle(scope: Scope, state: State, step: Settle) -> Deeds:
+    for call in step.calls:
+        withdraw = getattr(scope.engine.tools.get(call.name), "withdraw", None)
+        if withdraw is not None and call.attempt:
+            try:
+                await withdraw(state.session_id, call.key, scope)
+            except Exception:  # a handler is foreign code; it cannot keep the run from ending
+                logger.exception("%s could not withdraw what call %s had begun", call.name, call.id)
     yield [finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in step.calls]
 
 

@@ -24,11 +24,13 @@ from ..events import (
     QualityJudged,
     RequestAnswered,
     RequestOpened,
+    RequestWithdrawn,
     RunFinished,
     RunResumed,
     RunStarted,
     ToolDecided,
     ToolFinished,
+    ToolParked,
     ToolStarted,
 )
 from ..requests import Answer, Request
@@ -257,6 +259,10 @@ def _tool_decided(state: State, event: ToolDecided) -> State:
     return _with_call(state, replace(call, phase=Phase.ALLOWED, arguments=arguments, digest=event.digest))
 
 
+def _tool_parked(state: State, event: ToolParked) -> State:
+    return _with_call(state, replace(state.call(event.call_id), phase=Phase.WAITING))
+
+
 def _tool_started(state: State, event: ToolStarted) -> State:
     call = state.call(event.call_id)
     return _with_call(state, replace(call, phase=Phase.STARTED, attempt=event.attempt))
@@ -266,7 +272,9 @@ def _tool_finished(state: State, event: ToolFinished) -> State:
     call = replace(
         state.call(event.call_id), phase=Phase.FINISHED, outcome=event.outcome, result=event.result
     )
-    state = _with_call(replace(state, tool_calls=state.tool_calls + (call.attempt > 0)), call)
+    requests = tuple(request for request in state.requests if request.call_id != call.id)
+    spent = state.tool_calls + (call.attempt > 0)
+    state = _with_call(replace(state, tool_calls=spent, requests=requests), call)
     return _close_round(state) if all(c.phase is Phase.FINISHED for c in state.calls) else state
 
 
@@ -301,7 +309,7 @@ def _child_finished(state: State, event: ChildFinished) -> State:
         priced=state.priced and event.cost is not None,
         child_iterations=state.child_iterations + event.iterations,
         tool_calls=state.tool_calls + event.tool_calls,
-        active_seconds=max(0.0, state.active_seconds - event.waited_seconds),
+        active_seconds=state.active_seconds - event.waited_seconds,
     )
 
 
@@ -339,6 +347,10 @@ def _request_answered(state: State, event: RequestAnswered) -> State:
     return _with_call(state, replace(call, phase=Phase.ALLOWED, answers=(*call.answers, answer)))
 
 
+def _request_withdrawn(state: State, event: RequestWithdrawn) -> State:
+    return replace(state, requests=tuple(r for r in state.requests if r.id != event.request_id))
+
+
 def _with_call(state: State, changed: Call) -> State:
     return replace(state, calls=tuple(changed if call.id == changed.id else call for call in state.calls))
 
@@ -354,10 +366,12 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     QualityJudged: _quality_judged,
     ToolDecided: _tool_decided,
     ToolStarted: _tool_started,
+    ToolParked: _tool_parked,
     ToolFinished: _tool_finished,
     ChildFinished: _child_finished,
     RequestOpened: _request_opened,
     RequestAnswered: _request_answered,
+    RequestWithdrawn: _request_withdrawn,
 }
 
 _TIMED: dict[type[Event], bool] = {
@@ -366,6 +380,8 @@ _TIMED: dict[type[Event], bool] = {
     RequestAnswered: True,
     ModelReplied: True,
     ToolFinished: True,
+    ToolParked: True,
+    ChildFinished: True,
     RequestOpened: True,
     ErrorRaised: True,
     CancelRequested: True,

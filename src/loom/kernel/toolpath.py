@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,15 @@ from ..errors import (
     ToolPermissionError,
     ToolTimeoutError,
 )
-from ..events import Event, Outcome, RequestOpened, ToolDecided, ToolFinished
+from ..events import (
+    Event,
+    Outcome,
+    RequestOpened,
+    RequestWithdrawn,
+    ToolDecided,
+    ToolFinished,
+    ToolParked,
+)
 from ..requests import Request
 from ..safety.display import encodable, visible
 from ..safety.hooks import HookDecision
@@ -132,7 +141,7 @@ async def hook(case: Case) -> Ruling:
         "run_id": case.state.run_id,
         "session_id": case.state.session_id,
         "tool_name": case.spec.name,
-        "arguments": case.arguments,
+        "arguments": deepcopy(case.arguments),
         "tool_call_id": case.call.id,
         "iteration": case.state.iterations,
     }
@@ -306,11 +315,12 @@ async def execute(case: Case, context: ToolContext[Any] | None) -> list[Event]:
     try:
         async with patience:
             result = await _invoke(case, context)
-        return [observe(case, result, clock() - started)]
+        return [*_withdrawn(case), observe(case, result, clock() - started)]
     except Parked as parked:
         return _park(case, parked)
     except LoomError as error:
-        return [_failed(case, "error", error, clock() - started)]
+        outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
+        return [_failed(case, outcome, error, clock() - started)]
     except BaseException as error:
         if patience.expired() and isinstance(error, TimeoutError):
             late = ToolTimeoutError(f"{case.spec.name} took longer than {limit:g} seconds and was stopped")
@@ -354,9 +364,19 @@ def _park(case: Case, parked: Parked) -> list[Event]:
         return [_failed(case, "error", problem, 0.0)]
     if not parked.requests:
         return [_failed(case, "error", ToolExecutionError(f"{case.spec.name} waits for nothing"), 0.0)]
-    known = {request.id for request in case.state.requests}
-    fresh = [request for request in parked.requests if request.id not in known]
-    return [RequestOpened(request=_for_call(request, case)) for request in fresh]
+    mine = [request.id for request in case.state.requests if request.call_id == case.call.id]
+    needed = [request.id for request in parked.requests]
+    return [
+        *(RequestWithdrawn(request_id=known) for known in mine if known not in needed),
+        *(RequestOpened(request=_for_call(r, case)) for r in parked.requests if r.id not in mine),
+        ToolParked(call_id=case.call.id, name=case.spec.name, requests=needed),
+    ]
+
+
+def _withdrawn(case: Case) -> list[Event]:
+    """The questions that the call asked and did not wait for in the end."""
+    mine = (request for request in case.state.requests if request.call_id == case.call.id)
+    return [RequestWithdrawn(request_id=request.id) for request in mine]
 
 
 def _for_call(request: Request, case: Case) -> Request:

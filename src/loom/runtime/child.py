@@ -50,19 +50,26 @@ class AgentTool(ToolHandler):
         """Not without a run: a child needs its parent's budget, store and human."""
         raise ToolExecutionError(f"{self._spec.name} runs inside an agent only; use agent.run() directly")
 
+    async def withdraw(self, session_id: str, key: str, scope: Any) -> None:
+        """End the child of a call that ends without it."""
+        session, run_id = self._child(session_id, key, scope)
+        if run_id in await session.store.unfinished_runs(session.id):
+            await session.resume(run_id).cancel("the run that started this one has ended")
+
+    def _child(self, session_id: str, key: str, scope: Any) -> tuple[Session[Any, Any], str]:
+        mark = hashlib.sha256(key.encode()).hexdigest()[:24]
+        grounds = replace(self._grounds(), store=scope.store, records=False)
+        return Session(grounds, SessionConfig(id=f"{session_id}/{mark}")), f"run_{mark}"
+
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
         """Start or resume the child and return its answer; leave the tool while the child waits."""
-        mark = hashlib.sha256(context.idempotency_key.encode()).hexdigest()[:24]
-        grounds = replace(self._grounds(), store=context.scope.store, records=False)
-        session: Session[Any, Any] = Session(grounds, SessionConfig(id=f"{context.session_id}/{mark}"))
+        session, run_id = self._child(context.session_id, context.idempotency_key, context.scope)
         rested = context.scope.budget.rested
-        result = await self._run(session, f"run_{mark}", args, context)
+        result = await self._run(session, run_id, args, context)
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
-        ended = next(
-            (e for e in reversed(result.events) if isinstance(e, RunFinished)),
-            RunFinished(state=result.state),
-        )
+        last = result.events[-1] if result.events else None
+        ended = last if isinstance(last, RunFinished) else RunFinished(state=result.state)
         context.post(
             ChildFinished(
                 call_id=context.call_id,

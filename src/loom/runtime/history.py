@@ -41,6 +41,8 @@ class History:
     def absorb(self, events: Iterable[Event]) -> None:
         """Take in what was appended to the log by others, or at opening everything."""
         for event in events:
+            if event.seq <= self.seq:
+                continue  # two readers at once: the other one was here already
             self.seq = event.seq
             if isinstance(event, SessionForked):
                 self._add(event.seq, PastRun("", "", event.messages), event.messages)
@@ -55,11 +57,13 @@ class History:
             self._add(0, run, run.messages)
 
     def finish(self, state: State, events: Sequence[Event], seq: int) -> None:
-        """Take in a run that ended right here."""
+        """Take in a run that ended or came to rest right here."""
         self.seq = seq
         self._open.pop(state.run_id, None)
         if events and isinstance(events[-1], RunFinished):
             self._add_run(state, events)
+        elif events:
+            self._open[state.run_id] = list(events)
 
     def _close(self, events: list[Event]) -> None:
         started = next((event for event in events if isinstance(event, RunStarted)), None)
@@ -72,8 +76,9 @@ class History:
         self._add_run(state, events)
 
     def _add_run(self, state: State, events: Sequence[Event]) -> None:
-        if state.iterations:
-            self._add(events[-1].seq, past_run(state, events), state.transcript.after(state.own))
+        said = [m for m in state.transcript.after(state.own) if m.content or m.tool_calls]
+        if any(message.role is Role.ASSISTANT for message in said):
+            self._add(events[-1].seq, past_run(state, events), said)
 
     def _add(self, seq: int, run: PastRun, said: Sequence[ChatMessage]) -> None:
         self._said = self._said.plus(*said)

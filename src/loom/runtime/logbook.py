@@ -60,24 +60,24 @@ class Logbook:
             except StoreError:
                 logger.warning("could not renew the lease on %s", self._lease.session_id, exc_info=True)
 
-    async def release(self) -> None:
-        """Give the session back."""
-        await self._store.release(self._lease)
-
 
 @asynccontextmanager
 async def open_logbook(store: SessionStore, session_id: str, owner: str) -> AsyncGenerator[Logbook, None]:
     """Hold a session for the time of the block. Raises SessionBusy when another process does not let go."""
     ttl = LEASE_TTL if store.durable else float("inf")
     lease = await _acquire(store, session_id, owner, ttl)
-    logbook = Logbook(store, lease, await store.head(session_id))
-    keeper = asyncio.create_task(logbook.keep_alive()) if store.durable else None
+    keeper: asyncio.Task[None] | None = None
     try:
+        logbook = Logbook(store, lease, await store.head(session_id))
+        keeper = asyncio.create_task(logbook.keep_alive()) if store.durable else None
         yield logbook
     finally:
         if keeper is not None:
             keeper.cancel()
-        await logbook.release()
+        try:
+            await store.release(lease)
+        except StoreError:
+            logger.warning("the lease on session %s will have to expire", session_id, exc_info=True)
 
 
 async def _acquire(store: SessionStore, session_id: str, owner: str, ttl: float) -> Lease:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from msgspec import Struct
 
-from ..events import Event, RunFinished, ToolFinished
+from ..events import Event, ToolFinished
 from ..kernel.state import State
 from ..requests import Request
 from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, RunState, Usage
@@ -69,7 +69,7 @@ def result_of(
     state: State, events: Sequence[Event], *, output: Any = None, error: ErrorInfo | None = None
 ) -> RunResult[Any]:
     """Fold a run that has ended or waits. ``error`` is what kept it from being written down to its end."""
-    ended = events[-1] if events and isinstance(events[-1], RunFinished) else None
+    ended = state.status.terminal
     status = RunState.FAILED if error else state.status if ended else RunState.WAITING
     return RunResult(
         run_id=state.run_id,

@@ -191,15 +191,14 @@ class Run(Generic[OutputT]):
             return True
         self._interrupt.enter()
         try:
-            if self._interrupt.wanted is None:
+            if self._interrupt.wanted is None or not self.session.turn.locked():
                 await stack.enter_async_context(self.session.turn)
+                return True
         except asyncio.CancelledError:
             if not self._interrupt.caught():
                 raise
         finally:
             self._interrupt.leave()
-        if self._interrupt.wanted is None:
-            return True
         state = State(run_id=self.id, session_id=self.session.id, status=RunState.CANCELLED)
         self._result, self.state = result_of(state, ()), RunState.CANCELLED
         return False
@@ -208,11 +207,14 @@ class Run(Generic[OutputT]):
         session, unsaved = self.session, None
         self.state = RunState.RUNNING
         try:
+            session.note_start(self.id)
             scope = self._scope(opening, journal.state)
             async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
                 async for event in events:
                     yield event
         except StoreError as error:
+            if journal.state.status is RunState.QUEUED:
+                raise
             unsaved = error.info()
         finally:
             # Also when the consumer has gone: what was settled behind its back belongs to the run.
@@ -230,7 +232,7 @@ class Run(Generic[OutputT]):
 
     def _conclude(self, state: State, unsaved: ErrorInfo | None) -> RunResult[Any]:
         session = self.session
-        if unsaved is None and state.status.terminal:
+        if unsaved is None:
             unsaved = session.record(state, self._events, self.context)
         result = result_of(state, self._events, output=session.parse(state), error=unsaved)
         self._result, self.state = result, result.state

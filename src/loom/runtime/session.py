@@ -23,7 +23,7 @@ from ..requests import Answer, Request
 from ..signals import RuntimeTask
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
-from ..types import ErrorInfo, Limits, RunState
+from ..types import ErrorInfo, Limits, RunState, to_json
 from .history import History, artifacts_of, turn_messages
 from .logbook import new_owner, open_logbook
 from .result import OutputT, RunResult
@@ -230,46 +230,42 @@ class Session(Generic[OutputT, DepsT]):
         """Know everything the log holds up to the seq ``head``. The first time also says who keeps it."""
         if not self._opened:
             self._opened = True
-            self._open_records()
+            self._open_records(head)
         await self._read_to(head)
 
     async def _read_to(self, head: int) -> None:
         if head != self.history.seq:
             self.history.absorb(await self.store.read(self.id, after=self.history.seq))
 
-    def _open_records(self) -> None:
+    def _open_records(self, head: int) -> None:
         if self.metadata:
             self.store.save_session(SessionRecord(self.id, self.metadata))
         if not self._grounds.records:
             return
-        logger.warning(
-            "%s keeps finished runs only: a crash loses the run under way", type(self.store).__name__
-        )
+        if not self.store.volatile:
+            name = type(self.store).__name__
+            logger.warning("%s keeps finished runs only: a crash loses the run under way", name)
         if not self.metadata and self.store.load_session(self.id) is None:
             self.store.save_session(SessionRecord(self.id))
-        self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
+        if head == 0:  # nothing in the log of this process: all there was is in the records
+            self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
+
+    def note_start(self, run_id: str) -> None:
+        """Tell a store that keeps records only that a run begins or goes on."""
+        if self._grounds.records:
+            self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value))
 
     def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
-        """Write a finished run to a store that keeps records only. Returns why it could not be."""
-        if not self._grounds.records:
+        """Write how a run stands to a store that keeps records only. Returns why it could not be."""
+        if not self._grounds.records or not events:
             return None
+        over = state.status.terminal
+        where = state.status.value if over else RunState.WAITING.value
         error = to_builtins(state.error) if state.error else None
-        artifacts = [to_builtins(a) for a in artifacts_of(state, events[-1].at)]
-        run = RunRecord(state.run_id, self.id, state.status.value, state.output, error)
-        transcript = TranscriptRecord(
-            state.run_id,
-            self.id,
-            state.goal,
-            state.output,
-            messages=[to_builtins(message) for message in state.transcript.after(state.own)],
-            context=context.to_payload(),
-            events=[to_builtins(event) for event in events],
-            artifacts=artifacts,
-            metadata={"state": state.status.value},
-        )
         try:
-            self.store.save_run(run)
-            self.store.save_transcript(transcript)
+            self.store.save_run(RunRecord(state.run_id, self.id, where, state.output, error))
+            if over:
+                self.store.save_transcript(_transcript(state, events, context))
         except Exception as failure:  # the application's store; its failure must not destroy the answer
             logger.exception("run %s was not saved", state.run_id)
             return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
@@ -320,11 +316,13 @@ class Session(Generic[OutputT, DepsT]):
         streaming: bool,
         run_id: str = "",
     ) -> Run[OutputT]:
+        asked, given = RuntimeTask.from_input(task), self._context(context, deps)
+        _must_be_plain(asked, given)
         run: Run[OutputT] = Run(
             self,
             run_id=run_id or new_run_id(),
-            task=RuntimeTask.from_input(task),
-            context=self._context(context, deps),
+            task=asked,
+            context=given,
             parent=parent,
             streaming=streaming,
         )
@@ -335,6 +333,29 @@ class Session(Generic[OutputT, DepsT]):
         return f"<Session {self.id}>"
 
 
+def _transcript(state: State, events: Sequence[Event], context: RunContext[Any]) -> TranscriptRecord:
+    return TranscriptRecord(
+        state.run_id,
+        state.session_id,
+        state.goal,
+        state.output,
+        messages=[to_builtins(message) for message in state.transcript.after(state.own)],
+        context=context.to_payload(),
+        events=[to_builtins(event) for event in events],
+        artifacts=[to_builtins(a) for a in artifacts_of(state, events[-1].at)],
+        metadata={"state": state.status.value},
+    )
+
+
 def _past(record: TranscriptRecord) -> PastRun:
     messages = turn_messages(record.prompt, record.output)
     return PastRun(record.prompt, record.output, messages, inputs=record.context)
+
+
+def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:
+    payload = context.to_payload()
+    if payload or task.input or task.metadata:
+        try:
+            to_json((task, payload))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"a task's input and inputs must be plain data: {error}") from error

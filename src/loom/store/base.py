@@ -81,6 +81,8 @@ class SessionStore(ABC):
 
     durable: ClassVar[bool] = False
     """True when the log half survives the process."""
+    volatile: ClassVar[bool] = False
+    """True when nothing in the store is meant to survive the process."""
 
     # --- records: the seeds' half -----------------------------------------------------------------
 

@@ -170,6 +170,8 @@ class LineIndex:
             session.requests[event.opens()] = OpenRequest(run_id, place, event.seq)
         elif event.type == "request.answered":
             session.requests.pop(event.answers(), None)
+        elif event.type == "request.withdrawn":
+            session.requests.pop(event.request_id, None)
         waiting = any(request.run_id == run_id for request in session.requests.values())
         step = RowStep(place, event.seq, waiting, passing=event.type not in ("run.started", "run.finished"))
         if step.passing and run.steps and run.steps[-1].passing:

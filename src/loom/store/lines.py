@@ -74,6 +74,7 @@ class EventGlance(Struct, frozen=True):
     run_id: str = ""
     request: msgspec.Raw = msgspec.Raw()
     answer: msgspec.Raw = msgspec.Raw()
+    request_id: str = ""
 
     def opens(self) -> str:
         """The id of the request that a ``request.opened`` opens."""

@@ -15,7 +15,7 @@ from operator import attrgetter
 from msgspec import Struct
 
 from ..errors import LeaseLost, SessionBusy, StoreError
-from ..events import Event, RequestAnswered, RequestOpened, RunFinished, RunStarted
+from ..events import Event, RequestAnswered, RequestOpened, RequestWithdrawn, RunFinished, RunStarted
 from ..requests import Request
 from ..signals import RuntimeSignal
 
@@ -219,8 +219,8 @@ class MemoryLog:
             session.unfinished[run_id] = None
         elif isinstance(event, RequestOpened):
             session.requests[event.request.id] = (run_id, event.request)
-        elif isinstance(event, RequestAnswered):
-            session.requests.pop(event.answer.request_id, None)
+        elif isinstance(event, RequestAnswered | RequestWithdrawn):
+            session.requests.pop(event.request_id, None)
         elif kind is RunFinished:
             session.unfinished.pop(run_id, None)
             for request_id in [key for key, (opener, _) in session.requests.items() if opener == run_id]:

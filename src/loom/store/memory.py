@@ -19,6 +19,7 @@ class InMemorySessionStore(SessionStore):
     """
 
     durable = False
+    volatile = True
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.sessions: dict[str, SessionRecord] = {}

@@ -14,6 +14,7 @@ from ..events import (
     ModelReplied,
     RequestAnswered,
     RequestOpened,
+    RequestWithdrawn,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -22,7 +23,9 @@ from ..events import (
 from ..types import ChatMessage, Part, Role, RunState, TextPart, ToolResult, jsonable
 from .base import RunRecord, TranscriptRecord
 
-ROW_EVENTS = frozenset({RunStarted, RunResumed, RequestOpened, RequestAnswered, RunFinished})
+ROW_EVENTS = frozenset(
+    {RunStarted, RunResumed, RequestOpened, RequestAnswered, RequestWithdrawn, RunFinished}
+)
 """The kinds of events that change a run's row."""
 
 ROW_TYPES = frozenset(kind.__struct_config__.tag for kind in ROW_EVENTS)
@@ -88,7 +91,7 @@ def fold_transcript(events: Sequence[Event], *, session_id: str) -> TranscriptRe
             output, state = event.output, event.state
         elif isinstance(event, RequestOpened):
             state = RunState.WAITING
-        elif isinstance(event, RequestAnswered | RunResumed):
+        elif isinstance(event, RequestAnswered | RequestWithdrawn | RunResumed):
             state = RunState.RUNNING
     return TranscriptRecord(
         id=started.run_id,

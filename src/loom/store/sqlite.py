@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import LeaseLost, SessionBusy, StoreCorrupted
-from ..events import Event, RequestAnswered, RequestOpened, RunFinished, RunStarted, decode_event
+from ..events import (
+    Event,
+    RequestAnswered,
+    RequestOpened,
+    RequestWithdrawn,
+    RunFinished,
+    RunStarted,
+    decode_event,
+)
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, TranscriptRecord
@@ -158,9 +166,9 @@ class SqliteLog(DurableLog):
         if isinstance(event, RequestOpened):
             row = (session_id, event.request.id, event.seq, run_id)
             self._execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)", row)
-        elif isinstance(event, RequestAnswered):
-            answered = (session_id, event.answer.request_id)
-            self._execute("DELETE FROM requests WHERE session_id = ? AND id = ?", answered)
+        elif isinstance(event, RequestAnswered | RequestWithdrawn):
+            closed = (session_id, event.request_id)
+            self._execute("DELETE FROM requests WHERE session_id = ? AND id = ?", closed)
         elif isinstance(event, RunFinished):
             self._execute("DELETE FROM requests WHERE session_id = ? AND run_id = ?", (session_id, run_id))
         waiting = self._one("SELECT 1 FROM requests WHERE run_id = ? LIMIT 1", run_id) is not None

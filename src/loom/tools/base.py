@@ -98,7 +98,7 @@ class ToolContext(RunContext[DepsT]):
         ToolPermissionError when the human declined to answer.
         """
         self._asked += 1
-        seed = f"{self.run_id}\0{self.call_id}\0{self._asked}".encode()
+        seed = f"{self.idempotency_key}\0{self._asked}".encode()
         request_id = f"req_{hashlib.sha256(seed).hexdigest()[:20]}"
         answer = self.answers.get(request_id)
         if answer is None:

@@ -1,0 +1,261 @@
+"""The driven machine, killed after every single event it ever wrote, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stage import Tool, faults_of_pairing, of_type
+
+from loom.agent import Agent
+from loom.events import Event
+from loom.llm.base import LLMProvider
+from loom.policies.governance import GovernancePolicy
+from loom.requests import Answer, Request
+from loom.runtime.result import RunResult
+from loom.safety.permissions import PermissionRule
+from loom.store.base import Lease
+from loom.store.memory import InMemorySessionStore
+from loom.testing.scripted import call, say
+from loom.tools.base import ToolContext
+from loom.tools.function import tool
+from loom.types import ChatMessage, ChatResponse, Role, RunState, ToolCall
+
+pytestmark = pytest.mark.timeout(60)
+
+Script = Sequence[Sequence[str]]
+"""The replies of a model, each the tools it calls; after the last it answers."""
+
+REPEATABLE = frozenset({"read", "note", "ask", "child"})
+
+
+@dataclass
+class World:
+    """What outlives a process: the store, and what was done outside."""
+
+    store: Recording
+    effects: list[tuple[str, str, int]] = field(default_factory=list)
+    """(tool, arguments, events kept at that time)"""
+
+
+class Recording(InMemorySessionStore):
+    """Remembers the order in which all its sessions' events came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[tuple[str, Event]] = []
+
+    async def append(self, lease: Lease, events: Sequence[Event], *, taken: Sequence[str] = ()) -> None:
+        await super().append(lease, events, taken=taken)
+        self.order += [(lease.session_id, event) for event in events]
+
+    def cut(self, length: int) -> Recording:
+        """A store that holds the first ``length`` events and no lease, as after the death of the process."""
+        fresh = Recording()
+        for session_id, event in self.order[:length]:
+            lease = fresh.log.acquire(session_id, owner="dead", ttl=60)
+            fresh.log.append(lease, [event])
+            fresh.log.release(lease)
+        fresh.order = self.order[:length]
+        return fresh
+
+
+class Reciting(LLMProvider):
+    """Says what is due by what was said: the same in every process."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    async def chat(self, messages: Sequence[ChatMessage], **options: Any) -> ChatResponse:
+        assert faults_of_pairing(messages) is None
+        assert messages[-1].role is not Role.ASSISTANT
+        turn = sum(m.role is Role.ASSISTANT for m in messages)
+        await asyncio.sleep(0)
+        if turn >= len(self.script):
+            return say("the end")
+        calls = [
+            ToolCall(f"c{turn}_{n}", name, call("x", n=turn * 10 + n, task="sub").arguments)
+            for n, name in enumerate(self.script[turn])
+        ]
+        return say(f"turn {turn}", *calls)
+
+
+def build(world: World, script: Script, child: Script = ()) -> Agent[Any, Any]:
+    """An agent as each process builds it."""
+
+    def does(name: str, turns: int = 0, fails: bool = False) -> Any:
+        async def work(args: dict[str, Any]) -> str:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            world.effects.append((name, str(args["n"]), len(world.store.order)))
+            if fails:
+                raise ValueError(f"{name} fails")
+            return f"{name} {args['n']}"
+
+        return work
+
+    @tool(idempotent=True)
+    def ask(n: int, task: str, context: ToolContext) -> str:
+        """Ask twice."""
+        one = context.ask(f"first {n}?")
+        return f"{one} and {context.ask(f'second {n}?')}"
+
+    tools: list[Any] = [
+        Tool("read", does("read", 2), read_only=True, concurrency_safe=True),
+        Tool("note", does("note", 1), idempotent=True, concurrency_safe=True),
+        Tool("send", does("send", 1)),
+        Tool("post", does("post", 3), concurrency_safe=True),
+        Tool("fail", does("fail", fails=True)),
+        Tool("wipe", does("wipe"), destructive=True),
+        Tool("shut", does("shut")),
+        ask,
+    ]
+    if child:
+        inner = Agent(model=Reciting(child), tools=tools[:-1], governance=_POLICY)
+        tools.append(Loose(inner))
+    return Agent(model=Reciting(script), tools=tools, session_store=world.store, governance=_POLICY)
+
+
+class Loose(Tool):
+    """An agent as a tool that does not mind the arguments all tools here get."""
+
+    def __init__(self, inner: Agent[Any, Any]) -> None:
+        self.child = inner.as_tool(name="child", description="a child")
+        super().__init__("child", idempotent=True, concurrency_safe=True, timeout=float("inf"))
+
+    async def invoke_in_context(self, args: dict[str, Any], context: ToolContext) -> Any:
+        return await self.child.invoke_in_context({"task": args["task"]}, context)
+
+
+_POLICY = GovernancePolicy.default(rules=[PermissionRule.deny("shut", "closed")])
+
+
+def answer(request: Request, recovery: str) -> Answer:
+    """What everybody answers, always the same; ``recovery`` is what to say about calls of unknown fate."""
+    if request.origin == "recovery":
+        if recovery == "approve":
+            return request.approve()
+        number = msgspec.json.decode(request.arguments)["n"]
+        return request.answer(f"{request.tool_name} {number}")
+    if request.kind == "question":
+        return request.answer(f"<{request.prompt}>")
+    number = msgspec.json.decode(request.arguments)["n"]
+    return request.approve(by="ana") if number % 2 == 0 else request.deny("odd", by="ana")
+
+
+async def to_the_end(built: Agent[Any, Any], recovery: str, *, one_at_a_time: bool = False) -> RunResult[Any]:
+    """Start or resume the one run, answering whatever is asked."""
+    session = built.session("s")
+    unfinished = await session.store.unfinished_runs("s")
+    known = await session.store.read("s")
+    if unfinished:
+        result = await session.resume()
+    elif known:
+        result = await session.resume(known[0].run_id)
+    else:
+        result = await session.run("go")
+    for _ in range(60):
+        if result.state is not RunState.WAITING:
+            return result
+        assert result.pending, "the run waits for nothing"
+        pending = result.pending[:1] if one_at_a_time else result.pending
+        result = await session.resume(result.run_id, [answer(request, recovery) for request in pending])
+    raise AssertionError("the run never ends")
+
+
+def essence(result: RunResult[Any]) -> dict[str, Any]:
+    """What must not depend on how often the process died."""
+    ended = {(event.call_id, event.outcome) for event in of_type(result.events, "tool.finished")}
+    return {
+        "state": result.state,
+        "output": result.output,
+        "messages": msgspec.to_builtins(list(result.messages)),
+        "usage": result.usage,
+        "iterations": result.iterations,
+        "error": result.error.code if result.error else None,
+        "ended": ended,
+    }
+
+
+async def check_every_cut(script: Script, child: Script = (), *, one_at_a_time: bool = False) -> int:
+    """Run once whole, then cut after every event and go on; returns how many cuts there were."""
+    world = World(Recording())
+    whole = await to_the_end(build(world, script, child), "approve", one_at_a_time=one_at_a_time)
+    assert whole.state is not RunState.WAITING
+    wanted = essence(whole)
+    done = Counter((name, arguments) for name, arguments, _ in world.effects)
+    assert all(count == 1 for (name, _), count in done.items() if name not in REPEATABLE)
+    for recovery in ("approve", "answer"):
+        for length in range(1, len(world.store.order) + 1):
+            again = World(world.store.cut(length))
+            result = await asyncio.wait_for(
+                to_the_end(build(again, script, child), recovery, one_at_a_time=one_at_a_time), 10
+            )
+            where = f"cut after event {length} ({world.store.order[length - 1][1].type}), {recovery}"
+            assert essence(result) == wanted, where
+            before = [effect for effect in world.effects if effect[2] <= length]
+            total = Counter((name, arguments) for name, arguments, _ in [*before, *again.effects])
+            asked = Counter(
+                (event.request.tool_name, str(msgspec.json.decode(event.request.arguments)["n"]))
+                for _, event in again.store.order[length:]
+                if event.type == "request.opened" and event.request.origin == "recovery"  # type: ignore[attr-defined]
+            )
+            for (name, arguments), count in total.items():
+                if name in REPEATABLE:
+                    continue
+                allowed = 1 + (asked[name, arguments] if recovery == "approve" else 0)
+                assert count <= allowed, f"{where}: {name}({arguments}) ran {count} times, asked {asked}"
+            for (name, arguments), count in done.items():
+                assert total[name, arguments] >= min(count, 1) or asked[name, arguments], where
+            ended = {(sid, e.call_id, e.run_id) for sid, e in again.store.order if e.type == "tool.finished"}  # type: ignore[attr-defined]
+            finishes = [1 for _, e in again.store.order if e.type == "tool.finished"]
+            assert len(ended) == len(finishes), f"{where}: a call has two results"
+            for session_id in {sid for sid, _ in again.store.order}:
+                assert await again.store.open_requests(session_id) == [], where
+                assert await again.store.unfinished_runs(session_id) == [], where
+    return len(world.store.order)
+
+
+TOOLS = ["read", "note", "send", "post", "fail", "wipe", "shut", "ask", "nope"]
+scripts = st.lists(st.lists(st.sampled_from(TOOLS), min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(scripts, st.booleans())
+def test_cut_after_every_event(script: list[list[str]], one_at_a_time: bool) -> None:
+    asyncio.run(check_every_cut(script, one_at_a_time=one_at_a_time))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [["read", "note", "send", "post"], ["wipe", "wipe", "send"], ["ask", "read"]],
+        [["fail"], ["fail"], ["fail"]],
+        [["ask", "ask"], ["wipe", "ask", "post", "post"]],
+        [["nope", "shut", "send"]],
+    ],
+    ids=["all kinds", "stuck", "questions", "refusals"],
+)
+async def test_cut_after_every_event_of_chosen_scripts(script: Script) -> None:
+    cuts = await check_every_cut(script)
+    assert cuts > 10
+
+
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+async def test_cut_after_every_event_of_a_parent_and_its_child(one_at_a_time: bool) -> None:
+    cuts = await check_every_cut(
+        [["child", "send"], ["child"]], [["send", "wipe", "wipe"], ["read"]], one_at_a_time=one_at_a_time
+    )
+    assert cuts > 30
