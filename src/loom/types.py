@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 
 class Role(StrEnum):
@@ -150,6 +151,13 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
     name: str | None = None
     is_error: bool = False
 
+    def __post_init__(self) -> None:
+        # Lists, as users write and decoders read them, would make equal messages unequal.
+        if type(self.content) is list:
+            force_setattr(self, "content", tuple(self.content))
+        if type(self.tool_calls) is list:
+            force_setattr(self, "tool_calls", tuple(self.tool_calls))
+
     @property
     def text_content(self) -> str | None:
         """The text parts joined by one space; None when there is no text."""
@@ -280,11 +288,6 @@ class Limits(Struct, frozen=True, omit_defaults=True):
     max_cost: float | None = None
     max_seconds: float | None = None
     max_depth: int | None = 5
-
-
-def unset_or(value: Any | UnsetType, default: Any) -> Any:
-    """``value``, or ``default`` when it was left unset (as opposed to None)."""
-    return default if value is UNSET else value
 
 
 def jsonable(value: Any) -> Any:
