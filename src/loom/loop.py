@@ -6,7 +6,6 @@ No session, no store: the messages go in, a turn comes out, and nothing of it st
 from __future__ import annotations
 
 import inspect
-import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -47,16 +46,12 @@ from .loop_events import (
 )
 from .policies.governance import GovernancePolicy
 from .requests import Answer, Request
+from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry
 from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
 
-AFFIRMATIVES = frozenset(
-    {"yes", "y", "ok", "okay", "sure", "correct", "right", "yeah", "yep", "go ahead", "proceed", "continue",
-     "please", "do it"}
-)  # fmt: skip
-NEGATIVES = frozenset({"no", "n", "nope", "cancel", "stop", "don't", "dont", "negative"})
 _REPORTED = frozenset({"stuck", "output_truncated", "content_filter", "refusal", "empty_reply"})
 """Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
 
@@ -194,7 +189,7 @@ class Agent:
         await _call(config.on_event, "turn_start", {"num_messages": len(said)})
         if config.on_before_turn is not None:
             said = list(await _call(config.on_before_turn, said) or said)
-        said = _spelled_out(said, config)
+        said = spelled_out(said, yes=config.affirmatives, no=config.negatives)
         if model_id is None and config.choose_model is not None:
             model_id = config.choose_model(said)
         provider, model = self._resolve(model_id or config.model)
@@ -356,21 +351,6 @@ def _instructions(preamble: str, context: dict[str, Any] | None) -> str:
         return preamble
     lines = "\n".join(f"{key}: {value}" for key, value in context.items())
     return f"{preamble}\n\n## Context\n{lines}".lstrip()
-
-
-def _spelled_out(messages: list[ChatMessage], config: AgentConfig) -> list[ChatMessage]:
-    """A bare yes or no, with the question it answers beside it. Only the conversation itself is looked at."""
-    if len(messages) < 2 or messages[-1].role is not Role.USER or not isinstance(messages[-1].content, str):
-        return messages
-    asked = re.search(r"([^?]{1,200}\?)[^?]*$", messages[-2].text_content or "")
-    word = messages[-1].content.strip().lower().rstrip(".!")
-    yes = AFFIRMATIVES if config.affirmatives is None else config.affirmatives
-    no = NEGATIVES if config.negatives is None else config.negatives
-    if messages[-2].role is not Role.ASSISTANT or asked is None or word not in (*yes, *no):
-        return messages
-    kind = "affirmative" if word in yes else "negative"
-    text = f'{messages[-1].content} ({kind} answer to: "{asked[1].strip()}")'
-    return [*messages[:-1], msgspec.structs.replace(messages[-1], content=text)]
 
 
 def _guarded(hook: Callable[[list[ChatMessage]], Any]) -> Callable[[list[ChatMessage]], Awaitable[Any]]:

@@ -140,7 +140,7 @@ _POLICY = GovernancePolicy.default(rules=[PermissionRule.deny("shut", "closed")]
 def answer(request: Request, recovery: str) -> Answer:
     """What everybody answers, always the same; ``recovery`` is what to say about calls of unknown fate."""
     if request.origin == "recovery":
-        if recovery == "approve":
+        if recovery == "approve" or request.tool_name == "fail":
             return request.approve()
         number = msgspec.json.decode(request.arguments)["n"]
         return request.answer(f"{request.tool_name} {number}")
@@ -176,7 +176,7 @@ def essence(result: RunResult[Any]) -> dict[str, Any]:
     return {
         "state": result.state,
         "output": result.output,
-        "messages": msgspec.to_builtins(list(result.messages)),
+        "messages": msgspec.json.decode(msgspec.json.encode(list(result.messages))),
         "usage": result.usage,
         "iterations": result.iterations,
         "error": result.error.code if result.error else None,
@@ -210,7 +210,8 @@ async def check_every_cut(script: Script, child: Script = (), *, one_at_a_time: 
             for (name, arguments), count in total.items():
                 if name in REPEATABLE:
                     continue
-                allowed = 1 + (asked[name, arguments] if recovery == "approve" else 0)
+                approved = recovery == "approve" or name == "fail"
+                allowed = 1 + (asked[name, arguments] if approved else 0)
                 assert count <= allowed, f"{where}: {name}({arguments}) ran {count} times, asked {asked}"
             for (name, arguments), count in done.items():
                 assert total[name, arguments] >= min(count, 1) or asked[name, arguments], where
@@ -256,6 +257,6 @@ async def test_cut_after_every_event_of_chosen_scripts(script: Script) -> None:
 @pytest.mark.parametrize("one_at_a_time", [False, True])
 async def test_cut_after_every_event_of_a_parent_and_its_child(one_at_a_time: bool) -> None:
     cuts = await check_every_cut(
-        [["child", "send"], ["child"]], [["send", "wipe", "wipe"], ["read"]], one_at_a_time=one_at_a_time
+        [["child", "send"], ["note"]], [["send", "wipe", "wipe"], ["read"]], one_at_a_time=one_at_a_time
     )
     assert cuts > 30

@@ -44,7 +44,7 @@ class TerminalHuman:
         return self._understood(request, line.strip())
 
     def _understood(self, request: Request, line: str) -> Answer:
-        by = getpass.getuser() if self._by is None else self._by
+        by = _user() if self._by is None else self._by
         if request.kind == "approval":
             if line.lower() in YES:
                 return request.approve(by=by)
@@ -54,6 +54,13 @@ class TerminalHuman:
         if request.choices and line not in request.choices:
             return request.deny(f"{line!r} is not among the choices", by=by)
         return request.answer(line, by=by)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
 
 
 def _question(request: Request) -> str:

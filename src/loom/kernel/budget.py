@@ -6,7 +6,7 @@ concurrent runs see what all of them have spent together, before each spends mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -48,7 +48,7 @@ class Budget:
         self._rested = 0.0
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def resting(self) -> Generator[None, None, None]:
         """The time of this block is spent by people, here and above; it is nobody's working time."""
         chain: list[Budget] = []
         here: Budget | None = self

@@ -13,11 +13,12 @@ from typing import Any
 
 from ..errors import ToolError
 from ..events import Event, RequestOpened, ToolStarted
-from ..safety.permissions import Ruling
 from ..tools.base import ToolContext, ToolHandler
+from .case import Case, open_case, refused_result
+from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .state import Call, State
-from .toolpath import Case, approval_request, execute, open_case, receipt_holds, refused_result
+from .toolpath import execute
 
 Batch = Sequence[Event]
 
@@ -73,8 +74,7 @@ def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
     except ToolError as error:
         return refused_result(call, error)
     if not receipt_holds(case):
-        stale = Ruling("ask", "approval", "the approved call has changed or the approval has expired")
-        return RequestOpened(request=approval_request(case, stale))
+        return RequestOpened(request=approval_request(case, STALE))
     if (stop := scope.budget.reserve(tool_calls=1)) is not None:
         return refused_result(call, ToolError(f"the budget above this run is used up: {stop.limit}"))
     return case

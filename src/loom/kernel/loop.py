@@ -15,13 +15,15 @@ from typing import Any
 from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, RunFinished, ToolFinished
 from ..types import ErrorInfo, RunState, ToolResult
+from .answers import carry_out, recover
 from .asking import ask_model
 from .calls import run_calls
+from .case import finished
 from .engine import Scope
 from .foreign import described
 from .journal import Journal
 from .people import ask_human
-from .state import Call, State
+from .state import Call, Phase, State
 from .steps import (
     AskModel,
     Await,
@@ -37,7 +39,7 @@ from .steps import (
     Stop,
     next_step,
 )
-from .toolpath import decide, finished, recover
+from .toolpath import decide
 from .verdict import judge_reply
 
 logger = logging.getLogger("loom.loop")
@@ -230,7 +232,7 @@ def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> 
 async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
     events: list[Event] = []
     for call in step.calls:
-        events += await decide(scope, state, call)
+        events += await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
     denied = next((e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"), None)
     if denied is not None and scope.engine.governance.on_denial == "stop":
         events.append(ErrorRaised(error=ErrorInfo("tool_denied", denied.result.text)))

@@ -20,9 +20,9 @@ MAX_CALLS = 128
 
 def sound_reply(response: Any, iteration: int) -> ChatMessage:
     """The message of a reply, fit to be kept and sent back. Raises MalformedReplyError."""
-    if not isinstance(response, ChatResponse) or not isinstance(response.message, ChatMessage):
+    message: Any = response.message if isinstance(response, ChatResponse) else None
+    if not isinstance(message, ChatMessage):
         raise MalformedReplyError(f"the provider returned {type(response).__name__}, which is no reply")
-    message = response.message
     content = _content(message.content)
     calls = tuple(message.tool_calls or ())
     if len(calls) > MAX_CALLS:
@@ -42,13 +42,15 @@ def _content(content: Any) -> Any:
         return None
     if not isinstance(content, Sequence):
         raise MalformedReplyError(f"the content of the reply is {type(content).__name__}, not text or parts")
-    if all(not isinstance(part, TextPart) or encodable(part.text) is part.text for part in content):
-        return content
-    return tuple(TextPart(encodable(p.text)) if isinstance(p, TextPart) else p for p in content)
+    parts: Sequence[Any] = content  # pyright: ignore[reportUnknownVariableType]  # foreign
+    if all(not isinstance(part, TextPart) or encodable(part.text) is part.text for part in parts):
+        return parts
+    return tuple(TextPart(encodable(p.text)) if isinstance(p, TextPart) else p for p in parts)
 
 
 def _call(call: Any) -> ToolCall:
-    if not isinstance(call, ToolCall) or not isinstance(call.name, str):
+    name: Any = call.name if isinstance(call, ToolCall) else None
+    if not isinstance(name, str):
         raise MalformedReplyError(f"{call!r} is not a tool call")
     given: Any = call.arguments
     arguments = to_json(given) if isinstance(given, dict) else given or "{}"

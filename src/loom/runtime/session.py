@@ -238,15 +238,17 @@ class Session(Generic[OutputT, DepsT]):
             self.history.absorb(await self.store.read(self.id, after=self.history.seq))
 
     def _open_records(self, head: int) -> None:
-        if self.metadata:
-            self.store.save_session(SessionRecord(self.id, self.metadata))
+        if self.store.durable or self._grounds.records or self.metadata:
+            known = self.store.load_session(self.id)
+            if known is None:
+                self.store.save_session(SessionRecord(self.id, self.metadata))
+            elif self.metadata and known.metadata != (merged := {**known.metadata, **self.metadata}):
+                self.store.save_session(SessionRecord(self.id, merged, created_at=known.created_at))
         if not self._grounds.records:
             return
         if not self.store.volatile:
             name = type(self.store).__name__
             logger.warning("%s keeps finished runs only: a crash loses the run under way", name)
-        if not self.metadata and self.store.load_session(self.id) is None:
-            self.store.save_session(SessionRecord(self.id))
         if head == 0:  # nothing in the log of this process: all there was is in the records
             self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
 

@@ -16,4 +16,3 @@ from ..types import ToolSpec, canonical_json
 def effect_digest(spec: ToolSpec, arguments: dict[str, Any], *, session_id: str, run_id: str) -> str:
     """The name of one effect: equal exactly when tool, definition, arguments, session and run are equal."""
     return hashlib.sha256(canonical_json([spec, arguments, session_id, run_id])).hexdigest()
-

@@ -1,0 +1,93 @@
+"""One tool call on its way: who would run it, with what, and the event of its one result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..errors import ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
+from ..events import Outcome, ToolFinished
+from ..safety.receipts import effect_digest
+from ..safety.schema import validate_arguments
+from ..tools.base import ToolHandler
+from ..types import ErrorInfo, ToolResult, ToolSpec
+from .engine import Scope
+from .state import Call, Phase, State
+
+
+@dataclass(slots=True)
+class Case:
+    """One call on its way: who would run it, with what."""
+
+    scope: Scope
+    state: State
+    call: Call
+    handler: ToolHandler
+    spec: ToolSpec
+    arguments: dict[str, Any]
+    edited: bool = False
+
+    def digest(self) -> str:
+        """The name of the effect as it stands now."""
+        return effect_digest(
+            self.spec, self.arguments, session_id=self.state.session_id, run_id=self.state.run_id
+        )
+
+    def check(self) -> None:
+        """Raise ToolArgumentsError unless the arguments fit the tool."""
+        own = getattr(self.handler, "check_arguments", None)
+        if own is not None:
+            own(self.arguments)
+        else:
+            validate_arguments(self.spec, self.arguments)
+
+    def cap(self, result: ToolResult) -> ToolResult:
+        """The result, no larger than the window can bear."""
+        return self.scope.engine.cap(result, self.state.session_id, self.call.id)
+
+
+def open_case(scope: Scope, state: State, call: Call) -> Case:
+    """Find the handler and read the arguments. Raises ToolNotFoundError or ToolArgumentsError."""
+    handler = scope.engine.tools.get(call.name)
+    if handler is None:
+        raise ToolNotFoundError(f"Tool not found: {call.name}")
+    case = Case(scope, state, call, handler, handler.tool, _read_arguments(call))
+    if call.phase is not Phase.ALLOWED:  # else it was checked when it was decided
+        case.check()
+    return case
+
+
+def _read_arguments(call: Call) -> dict[str, Any]:
+    try:
+        arguments = msgspec.json.decode(call.arguments)
+    except (ValueError, RecursionError) as error:
+        raise ToolArgumentsError(
+            f"the arguments of {call.name} are not valid JSON ({error}); send one JSON object"
+        ) from None
+    if not isinstance(arguments, dict):
+        raise ToolArgumentsError(
+            f"the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}"
+        )
+    return arguments  # pyright: ignore[reportUnknownVariableType]  # any JSON object
+
+
+def refused_result(call: Call, error: ToolError) -> ToolFinished:
+    """The result of a call that never ran."""
+    outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
+    return finished(call, outcome, ToolResult(str(error), is_error=True), error=error.info())
+
+
+def finished(
+    call: Call, outcome: Outcome, result: ToolResult, *, error: ErrorInfo | None = None, seconds: float = 0.0
+) -> ToolFinished:
+    """The event of a call's one result."""
+    return ToolFinished(
+        call_id=call.id,
+        name=call.name,
+        outcome=outcome,
+        result=result,
+        error=error,
+        duration_ms=int(seconds * 1000),
+    )
