@@ -153,10 +153,10 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         # Lists, as users write and decoders read them, would make equal messages unequal.
-        if type(self.content) is list:
-            force_setattr(self, "content", tuple(self.content))
-        if type(self.tool_calls) is list:
-            force_setattr(self, "tool_calls", tuple(self.tool_calls))
+        for name in ("content", "tool_calls"):
+            value: Any = getattr(self, name)
+            if value.__class__ is list:
+                force_setattr(self, name, tuple(value))
 
     @property
     def text_content(self) -> str | None:

@@ -77,6 +77,7 @@ class Call(Struct, frozen=True):
     approval: Answer | None = None
     outcome: Outcome | None = None
     result: ToolResult | None = None
+    children: tuple[str, ...] = ()
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -302,8 +303,12 @@ def _result_message(call: Call) -> ChatMessage:
 
 
 def _child_finished(state: State, event: ChildFinished) -> State:
+    call = state.call(event.call_id)
+    if event.child_run_id in call.children:
+        return state  # told again after a crash; spent only once
+    counted = replace(call, children=(*call.children, event.child_run_id))
     return replace(
-        state,
+        _with_call(state, counted),
         usage=state.usage + event.usage,
         known_cost=state.known_cost + (event.cost or 0.0),
         priced=state.priced and event.cost is not None,
