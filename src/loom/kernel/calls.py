@@ -20,7 +20,7 @@ from .engine import Scope
 from .state import Call, State
 from .toolpath import execute
 
-Batch = Sequence[Event]
+Batch = list[Event]
 
 
 class Feed:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec.structs import force_setattr
 
 from ..events import Event
+from .endings import what_follows
 from .state import State, apply
 
 EventT = TypeVar("EventT", bound=Event)
@@ -32,13 +33,22 @@ class EventLog(Protocol):
 class Journal:
     """One run's pen. Only the loop writes with it.
 
-    ``outbox`` holds events that are durable and applied but not yet handed to the loop's consumer.
+    ``outbox`` holds events that are durable and applied but not yet handed to the loop's consumer. ``judged``
+    says that final replies are held against something before the run may end.
     """
 
     def __init__(
-        self, log: EventLog, state: State, *, session_id: str, run_id: str, clock: Callable[[], float]
+        self,
+        log: EventLog,
+        state: State,
+        *,
+        session_id: str,
+        run_id: str,
+        clock: Callable[[], float],
+        judged: bool = False,
     ) -> None:
         self.state = state
+        self._judged = judged
         self.outbox: deque[Event] = deque()
         self._log = log
         self._unsaved: Sequence[Event] = ()
@@ -55,21 +65,29 @@ class Journal:
         return event
 
     async def write(self, events: Sequence[Event]) -> None:
-        """Stamp, keep, apply and queue these events, in order, all or none.
+        """Stamp, keep, apply and queue these events, in order, all or none, with what follows from them.
 
         When the waiting task is cancelled while the store works, the write is seen through first: what is
         in the log and what this run believes never differ.
         """
-        seq = self._log.seq
-        for offset, event in enumerate(events, start=1):
-            force_setattr(self.stamp(event), "seq", seq + offset)
-        self._unsaved = events
+        batch: list[Event] = []
+        state = self.state
+        while events:
+            for event in events:
+                state = apply(state, self._next(event, len(batch)))
+                batch.append(event)
+            events = what_follows(state, judged=self._judged)
+        self._unsaved = batch
         if self._log.safe:
-            await self._log.append(events)
-            self._accept(events)
+            await self._log.append(batch)
+            self._accept(state, batch)
         else:
-            await _uninterrupted(self._log.append(events), lambda: self._accept(events))
+            await _uninterrupted(self._log.append(batch), lambda: self._accept(state, batch))
         self._unsaved = ()
+
+    def _next(self, event: Event, offset: int) -> Event:
+        force_setattr(self.stamp(event), "seq", self._log.seq + offset + 1)
+        return event
 
     @property
     def seq(self) -> int:
@@ -83,10 +101,9 @@ class Journal:
             state = apply(state, event)
         return state
 
-    def _accept(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self.state = apply(self.state, event)
-        self.outbox.extend(events)
+    def _accept(self, state: State, batch: Sequence[Event]) -> None:
+        self.state = state
+        self.outbox.extend(batch)
 
 
 async def _uninterrupted(work: Awaitable[Any], accept: Callable[[], None]) -> None:

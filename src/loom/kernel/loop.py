@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from ..errors import LoomError, StoreError
-from ..events import CancelRequested, ErrorRaised, Event, LimitReached, RunFinished, ToolFinished
+from ..events import CancelRequested, ErrorRaised, Event, LimitReached, ToolFinished
 from ..types import ErrorInfo, RunState, ToolResult
 from .answers import carry_out, recover
 from .asking import ask_model
@@ -30,13 +30,10 @@ from .steps import (
     Decide,
     Done,
     Execute,
-    Fail,
-    Finish,
     Judge,
     Recover,
     Settle,
     Step,
-    Stop,
     next_step,
 )
 from .toolpath import decide
@@ -68,7 +65,7 @@ class _Alarm:
             self._handle.cancel()
 
 
-Deeds = AsyncGenerator[Event | Sequence[Event], None]
+Deeds = AsyncGenerator[Event | list[Event], None]
 """What a step yields: one event for whoever listens right now, or a batch to be kept before going on."""
 
 
@@ -139,9 +136,7 @@ async def drive(
             try:
                 if interrupt.wanted is None or journal.state.ending:
                     done = await anext(deeds, None)
-                    if isinstance(done, Event):
-                        outbox.append(journal.stamp(done))
-                    elif done:
+                    if isinstance(done, list):
                         await journal.write(done)
             except asyncio.CancelledError:
                 if not interrupt.caught():
@@ -159,6 +154,11 @@ async def drive(
                 interrupt.leave()
             if done is not None:
                 moved = True
+                if isinstance(done, Event):
+                    journal.stamp(done)
+                    if scope.engine.hooks:
+                        await _tell(scope, interrupt, done)
+                    yield done
                 continue
             if alarm is not None:
                 alarm.cancel()
@@ -207,7 +207,7 @@ async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
             await journal.write([CancelRequested(reason="abandoned")])
         while type(step := next_step(journal.state)) is not Done:
             async for batch in _DEEDS[type(step)](scope, journal.state, step):
-                await journal.write([batch] if isinstance(batch, Event) else batch)
+                await journal.write(batch if isinstance(batch, list) else [batch])
     except StoreError:
         logger.warning("run %s was abandoned and could not be settled", journal.state.run_id, exc_info=True)
     if scope.engine.hooks:
@@ -275,36 +275,9 @@ def _settled_text(call: Call) -> str:
 
 
 async def _judge(scope: Scope, state: State, step: Judge) -> Deeds:
-    if scope.engine.output_gate is None:
-        deeds = _finish(scope, state, Finish(RunState.COMPLETED))
-    else:
-        deeds = judge_reply(scope.engine.output_gate, state)
-    async for batch in deeds:
+    assert scope.engine.output_gate is not None
+    async for batch in judge_reply(scope.engine.output_gate, state):
         yield batch
-
-
-async def _stop(scope: Scope, state: State, step: Stop) -> Deeds:
-    yield [LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent)]
-
-
-async def _fail(scope: Scope, state: State, step: Fail) -> Deeds:
-    yield [ErrorRaised(error=step.error)]
-
-
-async def _finish(scope: Scope, state: State, step: Finish) -> Deeds:
-    yield [
-        RunFinished(
-            state=step.state,
-            output=state.output,
-            error=step.error,
-            usage=state.usage,
-            cost=state.cost,
-            iterations=state.iterations,
-            child_iterations=state.child_iterations,
-            tool_calls=state.tool_calls,
-            duration_ms=int(state.active_seconds * 1000),
-        )
-    ]
 
 
 _DEEDS: dict[type, Callable[[Scope, State, Any], Deeds]] = {
@@ -315,7 +288,5 @@ _DEEDS: dict[type, Callable[[Scope, State, Any], Deeds]] = {
     Await: ask_human,
     Settle: _settle,
     Judge: _judge,
-    Stop: _stop,
-    Fail: _fail,
-    Finish: _finish,
 }
+"""One deed a step. ``Stop``, ``Fail`` and ``Finish`` need none: the journal writes them with what led to them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,9 +18,7 @@ from .state import State
 logger = logging.getLogger("loom.human")
 
 
-async def ask_human(
-    scope: Scope, state: State, step: object
-) -> AsyncGenerator[Event | Sequence[Event], None]:
+async def ask_human(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
     """Ask about the open requests in order, yielding each answer. Yields nothing when nobody can answer."""
     if scope.human is None:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 from ..events import ErrorRaised, Event, QualityJudged
 from ..types import ErrorInfo
@@ -10,7 +10,7 @@ from .engine import OutputGate
 from .state import State
 
 
-async def judge_reply(gate: OutputGate, state: State) -> AsyncGenerator[Event | Sequence[Event], None]:
+async def judge_reply(gate: OutputGate, state: State) -> AsyncGenerator[Event | list[Event], None]:
     """Judge the reply. A critique goes back to the model until the gate's attempts run out."""
     attempt = state.attempts + 1
     critique = gate.judge(state.output)

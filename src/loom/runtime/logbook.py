@@ -30,8 +30,8 @@ def new_owner() -> str:
 class Logbook:
     """The kernel's ``EventLog`` over a store: seqs follow each other, and only the lease's holder writes."""
 
-    def __init__(self, store: SessionStore, lease: Lease, seq: int) -> None:
-        self.seq = seq
+    def __init__(self, store: SessionStore, lease: Lease) -> None:
+        self.seq = lease.head
         self.safe = not store.durable
         self._store = store
         self._lease = lease
@@ -68,7 +68,7 @@ async def open_logbook(store: SessionStore, session_id: str, owner: str) -> Asyn
     lease = await _acquire(store, session_id, owner, ttl)
     keeper: asyncio.Task[None] | None = None
     try:
-        logbook = Logbook(store, lease, await store.head(session_id))
+        logbook = Logbook(store, lease)
         keeper = asyncio.create_task(logbook.keep_alive()) if store.durable else None
         yield logbook
     finally:

@@ -174,12 +174,24 @@ class Run(Generic[OutputT]):
                 self._known.set()
                 if opened is None:
                     return
-                async with aclosing(self._drive(*opened)) as events:
-                    async for event in events:
-                        if event.durable:
-                            self._events.append(event)
-                        self._followers.put(event)
-                        yield event
+                journal, opening = opened
+                scope, unsaved = self._scope(opening, journal.state), None
+                self.state = RunState.RUNNING
+                session.note_start(self.id)
+                try:
+                    async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
+                        async for event in events:
+                            if event.durable:
+                                self._events.append(event)
+                            self._followers.put(event)
+                            yield event
+                except StoreError as error:
+                    if journal.state.status is RunState.QUEUED:
+                        raise
+                    unsaved = error.info()
+                finally:
+                    result = self._conclude(journal, unsaved)
+                await self._tell_end(result)
         finally:
             self._known.set()
             self._followers.close()
@@ -203,42 +215,24 @@ class Run(Generic[OutputT]):
         self._result, self.state = result_of(state, ()), RunState.CANCELLED
         return False
 
-    async def _drive(self, journal: Journal, opening: Sequence[Event]) -> AsyncGenerator[Event, None]:
-        session, unsaved = self.session, None
-        self.state = RunState.RUNNING
-        try:
-            session.note_start(self.id)
-            scope = self._scope(opening, journal.state)
-            async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
-                async for event in events:
-                    yield event
-        except StoreError as error:
-            if journal.state.status is RunState.QUEUED:
-                raise
-            unsaved = error.info()
-        finally:
-            # Also when the consumer has gone: what was settled behind its back belongs to the run.
-            self._events += journal.outbox
-            session.history.finish(journal.state, self._events, journal.seq)
-            result = self._conclude(journal.unsaved_state(), unsaved)
-        if result.state.terminal and session.engine.hooks.wants("after_run"):
-            payload = {
-                "run_id": self.id,
-                "session_id": session.id,
-                "prompt": self.task_text,
-                "result": result,
-            }
-            await session.engine.hooks.tell("after_run", payload)
-
-    def _conclude(self, state: State, unsaved: ErrorInfo | None) -> RunResult[Any]:
+    def _conclude(self, journal: Journal, unsaved: ErrorInfo | None) -> RunResult[Any]:
+        """Fold the run into its result, also when its consumer has gone and it was settled behind its back."""
         session = self.session
+        self._events += journal.outbox
+        session.history.finish(journal.state, self._events, journal.seq)
+        state = journal.unsaved_state()
         if unsaved is None:
             unsaved = session.record(state, self._events, self.context)
         result = result_of(state, self._events, output=session.parse(state), error=unsaved)
         self._result, self.state = result, result.state
-        if state.status.terminal:
-            session.ended()
+        session.concluded(result)
         return result
+
+    async def _tell_end(self, result: RunResult[Any]) -> None:
+        hooks = self.session.engine.hooks
+        if result.state.terminal and hooks.wants("after_run"):
+            ids = {"run_id": self.id, "session_id": self.session.id}
+            await hooks.tell("after_run", {**ids, "prompt": self.task_text, "result": result})
 
     @property
     def task_text(self) -> str:
@@ -326,7 +320,15 @@ class Run(Generic[OutputT]):
     def _journal(self, logbook: Logbook, state: State) -> Journal:
         self.id = self.id or new_run_id()
         session = self.session
-        return Journal(logbook, state, session_id=session.id, run_id=self.id, clock=session.engine.clock)
+        engine = session.engine
+        return Journal(
+            logbook,
+            state,
+            session_id=session.id,
+            run_id=self.id,
+            clock=engine.clock,
+            judged=engine.output_gate is not None,
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.id or '(to resume)'} of session {self.session.id}: {self.state.value}>"

@@ -59,7 +59,7 @@ class Grounds:
     """What a session stands on: everything it needs of the agent it belongs to, none of it its own.
 
     ``records`` says that finished runs go to the store's record half, because its log does not last.
-    ``ended`` is told when a run of the session has ended for good.
+    ``concluded`` is told of every result: of a run that has ended, or that waits.
     """
 
     engine: Callable[[], Engine]
@@ -70,7 +70,7 @@ class Grounds:
     parse: Callable[[str], Any] | None = None
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
-    ended: Callable[[Session[Any, Any]], None] | None = None
+    concluded: Callable[[Session[Any, Any], RunResult[Any]], None] | None = None
 
 
 class Session(Generic[OutputT, DepsT]):
@@ -132,7 +132,7 @@ class Session(Generic[OutputT, DepsT]):
         assert run.result is not None
         return run.result
 
-    async def stream(
+    def stream(
         self,
         task: str | RuntimeTask,
         *,
@@ -141,12 +141,9 @@ class Session(Generic[OutputT, DepsT]):
     ) -> AsyncGenerator[Event, None]:
         """Run a task and yield its events as they happen; leaving the loop early cancels the run.
 
-        The last event of a run that ended is ``run.finished``; of one that waits, ``request.opened``.
+        The last event of a run that ended is ``run.finished``; of one that waits, a request or ``tool.parked``.
         """
-        run = self._new_run(task, context, deps, None, streaming=True)
-        async with aclosing(run.advance()) as events:
-            async for event in events:
-                yield event
+        return self._new_run(task, context, deps, None, streaming=True).advance()
 
     def resume(
         self,
@@ -273,10 +270,10 @@ class Session(Generic[OutputT, DepsT]):
             return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
         return None
 
-    def ended(self) -> None:
-        """A run has ended for good."""
-        if self._grounds.ended is not None:
-            self._grounds.ended(self)
+    def concluded(self, result: RunResult[Any]) -> None:
+        """A run of this session has ended or waits."""
+        if self._grounds.concluded is not None:
+            self._grounds.concluded(self, result)
 
     def parse(self, state: State) -> Any:
         """The output as the agent's ``output_type``; None leaves the text as it is."""

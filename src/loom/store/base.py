@@ -137,7 +137,7 @@ class SessionStore(ABC):
         """Take the session for ``ttl`` seconds. Raises SessionBusy while another owner's lease lives.
 
         Each success has a higher ``token`` than all before it, which is what fences off older writers.
-        The same owner may acquire again; its older lease is void from then on.
+        The same owner may acquire again; its older lease is void from then on. ``head`` says how far the log is.
         """
         return self.log.acquire(session_id, owner=owner, ttl=ttl)
 

@@ -151,7 +151,8 @@ class FileLog(DurableLog):
         held = session.lease if session is not None else None
         if held is not None and held.owner != owner and held.expires_at > now:
             raise SessionBusy(f"session {session_id!r} is in use by {held.owner}")
-        return self._lease(Lease(session_id, owner, self._index.token + 1, now + ttl))
+        head = session.head if session is not None else 0
+        return self._lease(Lease(session_id, owner, self._index.token + 1, now + ttl, head))
 
     def renew(self, lease: Lease, ttl: float) -> Lease:
         """See SessionStore."""

@@ -26,12 +26,16 @@ _seq_of = attrgetter("seq")
 
 
 class Lease(Struct, frozen=True):
-    """The right to append to a session's log until ``expires_at`` (Unix seconds)."""
+    """The right to append to a session's log until ``expires_at`` (Unix seconds).
+
+    ``head`` is the seq of the log's last event at the time the session was taken.
+    """
 
     session_id: str
     owner: str
     token: int
     expires_at: float
+    head: int = 0
 
 
 class DedupeKeys:
@@ -101,7 +105,7 @@ class MemoryLog:
             held, now = session.lease, self._clock()
             if held is not None and held.owner != owner and held.expires_at > now:
                 raise SessionBusy(f"session {session_id!r} is in use by {held.owner}")
-            session.lease = Lease(session_id, owner, next(self._tokens), now + ttl)
+            session.lease = Lease(session_id, owner, next(self._tokens), now + ttl, len(session.events))
             return session.lease
 
     def renew(self, lease: Lease, *, ttl: float) -> Lease:

@@ -123,7 +123,7 @@ class SqliteLog(DurableLog):
         ((token,),) = self._rows("SELECT newest FROM tokens")
         row = (session_id, owner, token, now + ttl)
         self._execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
-        return Lease(*row)
+        return Lease(*row, head=self.head(session_id))
 
     def renew(self, lease: Lease, ttl: float) -> Lease:
         """See SessionStore."""
