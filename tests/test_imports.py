@@ -69,7 +69,7 @@ DEEDS = frozenset({"breakpoint", "eval", "exec", "input", "open", "print"})
 CLOCKS = frozenset({"now", "today", "utcnow"})
 
 FLOORS = {
-    "doors": ["_door"],
+    "doors": ["_door", "_generics"],
     "vocabulary": ["errors", "events", "requests", "signals", "types"],
     "pure": ["context", "policies", "safety"],
     "kernel": ["kernel"],

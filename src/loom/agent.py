@@ -1,37 +1,35 @@
-"""``loom.Agent``: a declaration plus its verbs. It holds no conversation and contains no loop."""
+"""``loom.Agent``: a declaration plus its verbs. It holds no conversation and contains no loop.
+
+Declaring an agent costs nothing: what runs it is imported when its first session is opened.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from .config.model import Generation, Instructions, Model
+from ._generics import DepsT, OutputT
 from .errors import ConfigError
-from .hitl.base import Human
-from .hitl.callback import CallbackHuman
-from .kernel.engine import Engine
-from .kernel.hooks import Handler, Hooks
-from .llm.base import LLMProvider
-from .policies.governance import GovernancePolicy
-from .policies.profile import Runtime
-from .runtime.child import AgentTool
-from .runtime.result import OutputT, RunResult
-from .runtime.session import DepsT, Grounds, Session, SessionConfig
-from .safety.veto import SafetyRule
-from .signals import RuntimeTask
-from .store.base import SessionStore
-from .tools.base import RunContext
-from .types import RunState
 
 if TYPE_CHECKING:
+    from .config.model import Generation, Instructions, Model
     from .events import Event
+    from .hitl.base import Human
+    from .kernel.engine import Engine
+    from .kernel.hooks import Handler, Hooks
+    from .llm.base import LLMProvider
+    from .policies.governance import GovernancePolicy
+    from .policies.profile import Runtime
+    from .runtime.child import AgentTool
+    from .runtime.result import RunResult
+    from .runtime.session import Grounds, Session, SessionConfig
+    from .safety.veto import SafetyRule
+    from .signals import RuntimeTask
+    from .store.base import SessionStore
+    from .tools.base import RunContext
 
 ValueT = TypeVar("ValueT")
-_DEFAULT_RUNTIME = Runtime()
 
 
 class Agent(Generic[OutputT, DepsT]):
@@ -50,44 +48,11 @@ class Agent(Generic[OutputT, DepsT]):
     """
 
     __slots__ = (
-        "__weakref__", "_capabilities", "_engine", "_generation", "_hooks", "_lasting", "_scratch", "_sessions",
-        "_waiting", "deps", "human", "instructions", "model", "output_type", "runtime", "session_store", "tools",
+        "__weakref__", "_capabilities", "_engine", "_generation", "_given", "_hooks", "_lasting", "_runtime",
+        "_scratch", "_sessions", "_waiting", "deps", "human", "instructions", "model", "output_type",
+        "session_store", "tools",
     )  # fmt: skip
 
-    @overload
-    def __init__(
-        self: Agent[str, Any],
-        *,
-        model: Model | LLMProvider | str = ...,
-        instructions: str | Instructions = ...,
-        tools: Sequence[Any] = ...,
-        capabilities: Sequence[Any] = ...,
-        runtime: Runtime | None = ...,
-        generation: Generation | None = ...,
-        session_store: SessionStore | None = ...,
-        output_type: None = ...,
-        deps: Any = ...,
-        human: Human | Callable[..., Any] | None = ...,
-        governance: GovernancePolicy | None = ...,
-        safety_rules: Sequence[SafetyRule] = ...,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Agent[ValueT, Any],
-        *,
-        model: Model | LLMProvider | str = ...,
-        instructions: str | Instructions = ...,
-        tools: Sequence[Any] = ...,
-        capabilities: Sequence[Any] = ...,
-        runtime: Runtime | None = ...,
-        generation: Generation | None = ...,
-        session_store: SessionStore | None = ...,
-        output_type: type[ValueT],
-        deps: Any = ...,
-        human: Human | Callable[..., Any] | None = ...,
-        governance: GovernancePolicy | None = ...,
-        safety_rules: Sequence[SafetyRule] = ...,
-    ) -> None: ...
     def __init__(
         self,
         *,
@@ -98,8 +63,8 @@ class Agent(Generic[OutputT, DepsT]):
         runtime: Runtime | None = None,
         generation: Generation | None = None,
         session_store: SessionStore | None = None,
-        output_type: Any = None,
-        deps: Any = None,
+        output_type: type[OutputT] | None = None,
+        deps: DepsT | None = None,
         human: Human | Callable[..., Any] | None = None,
         governance: GovernancePolicy | None = None,
         safety_rules: Sequence[SafetyRule] = (),
@@ -107,11 +72,12 @@ class Agent(Generic[OutputT, DepsT]):
         self.model = model
         self.instructions = instructions
         self.tools = tuple(tools)
-        self.runtime = _governed(runtime or _DEFAULT_RUNTIME, governance, safety_rules)
+        self._given = (runtime, governance, safety_rules)
+        self._runtime: Runtime | None = None
         self.session_store = session_store
         self.output_type = output_type
         self.deps = deps
-        self.human = human if human is None or isinstance(human, Human) else CallbackHuman(human)
+        self.human = None if human is None else _as_human(human)
         self._capabilities = tuple(capabilities)
         self._generation = generation
         self._hooks: Hooks | None = None
@@ -150,9 +116,10 @@ class Agent(Generic[OutputT, DepsT]):
 
     def session(self, config: SessionConfig | str | None = None) -> Session[OutputT, DepsT]:
         """The session of that id, or a new one. The same id gives the same object while somebody holds it."""
-        if isinstance(config, str):
+        from .runtime.session import Session, SessionConfig
+
+        if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
-        config = config or SessionConfig()
         if config.id is not None and self._waiting and config.id in self._waiting:
             return self._waiting[config.id]
         if self._sessions is None:
@@ -179,6 +146,8 @@ class Agent(Generic[OutputT, DepsT]):
 
     def as_tool(self, *, name: str, description: str) -> AgentTool:
         """This agent as a tool of another one: its runs share the other's budget, store and human."""
+        from .runtime.child import AgentTool
+
         return AgentTool(self.grounds, name=name, description=description)
 
     async def aclose(self) -> None:
@@ -194,8 +163,20 @@ class Agent(Generic[OutputT, DepsT]):
     def hooks(self) -> Hooks:
         """The handlers of this agent."""
         if self._hooks is None:
+            from .kernel.hooks import Hooks
+
             self._hooks = Hooks()
         return self._hooks
+
+    @property
+    def runtime(self) -> Runtime:
+        """How the agent runs: the given runtime with the given governance and safety rules in it."""
+        if self._runtime is None:
+            from .policies.profile import Runtime
+
+            given, governance, vetoes = self._given
+            self._runtime = (given or Runtime()).governed(governance, vetoes)
+        return self._runtime
 
     @property
     def engine(self) -> Engine:
@@ -220,6 +201,8 @@ class Agent(Generic[OutputT, DepsT]):
     def grounds(self) -> Grounds:
         """What this agent's sessions stand on."""
         if self._lasting is None:
+            from .runtime.session import Grounds
+
             store = self.session_store or self._scratch_store()
             records = self.session_store is not None and not store.durable
             self._lasting = Grounds(
@@ -235,16 +218,16 @@ class Agent(Generic[OutputT, DepsT]):
         return self._lasting
 
     def _one_off(self) -> Session[OutputT, DepsT]:
-        grounds = replace(
-            self.grounds(), store=self._scratch_store(), records=False, concluded=self._keep_or_forget
-        )
+        from .runtime.session import Session, SessionConfig
+
+        grounds = self.grounds().beside(self._scratch_store(), self._keep_or_forget)
         return Session(grounds, SessionConfig())
 
     def _keep_or_forget(self, session: Session[OutputT, DepsT], result: RunResult[Any]) -> None:
         """A one-off run that waits must be found again by whoever answers it; any other is over."""
         if self._waiting is None:
             self._waiting = {}
-        if result.state is RunState.WAITING:
+        if result.pending:
             self._waiting[session.id] = session
         else:
             self._waiting.pop(session.id, None)
@@ -266,23 +249,22 @@ class Agent(Generic[OutputT, DepsT]):
         return spec.parse if spec else None
 
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
-        if context is None:
-            return RunContext(deps=self.deps if deps is None else deps)
-        if deps is None and context.deps is None:
+        from .tools.base import RunContext
+
+        given = context or RunContext()
+        if deps is None and given.deps is None:
             deps = self.deps
-        return context if deps is None else replace(context, deps=deps)
+        return given if deps is None else given.with_deps(deps)
 
     def __repr__(self) -> str:
         return f"<Agent {self.model!r} with {len(self.tools)} tools>"
 
 
-def _governed(runtime: Runtime, governance: GovernancePolicy | None, vetoes: Sequence[SafetyRule]) -> Runtime:
-    if governance is not None:
-        runtime = replace(runtime, governance=governance)
-    if vetoes:
-        policy = replace(runtime.governance, vetoes=(*runtime.governance.vetoes, *vetoes))
-        runtime = replace(runtime, governance=policy)
-    return runtime
+def _as_human(human: Human | Callable[..., Any]) -> Human:
+    from .hitl.base import Human
+    from .hitl.callback import CallbackHuman
+
+    return human if isinstance(human, Human) else CallbackHuman(human)
 
 
 def _check_names(tools: Sequence[Any]) -> None:
@@ -294,6 +276,9 @@ def _check_names(tools: Sequence[Any]) -> None:
 
 def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     """Run a coroutine to its end from code that is not async, wherever it is called."""
+    import asyncio
+    import threading
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -309,6 +294,8 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
 
 
 def _caught(work: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
     try:
         return asyncio.run(work)
     except BaseException as error:

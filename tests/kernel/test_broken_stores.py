@@ -73,6 +73,17 @@ async def test_the_very_first_save_fails() -> None:
             pass
 
 
+async def test_a_run_that_never_began_does_not_wait_for_anybody() -> None:
+    """Nothing of it is in the log: its handle must not say that it can be resumed."""
+    run = agent(_script(), *_tools(), session_store=FailingStore(1)).session("s").start("go")
+    with pytest.raises(StoreError):
+        await soon(run.wait())
+    assert run.state is not RunState.WAITING
+    assert run.result is None or run.result.state is RunState.FAILED
+    with pytest.raises(StoreError, match="full"):
+        await soon(run.cancel())
+
+
 async def test_nothing_runs_that_could_not_be_written_down_before() -> None:
     for n in range(2, await _appends() + 1):
         store, tools = FailingStore(n), _tools()
@@ -114,9 +125,9 @@ class Careless(InMemorySessionStore):
         self._check("release")
         await super().release(lease)
 
-    async def head(self, session_id: str) -> int:
-        self._check("head")
-        return await super().head(session_id)
+    async def read(self, session_id: str, **options: Any) -> list[Event]:
+        self._check("read")
+        return await super().read(session_id, **options)
 
     async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
         self._check("acquire")
@@ -129,18 +140,17 @@ async def test_a_lease_that_cannot_be_given_back_does_not_hide_the_result() -> N
     assert result.ok and result.output == "the answer"
 
 
-@pytest.mark.parametrize("method", ["head", "acquire"])
-async def test_a_store_that_cannot_be_opened_is_a_typed_error(method: str) -> None:
-    session = agent(_script(), *_tools(), session_store=Careless(method)).session("s")
+@pytest.mark.parametrize("method", ["read", "acquire"])
+async def test_a_store_that_cannot_be_opened_is_a_typed_error_and_locks_nobody_out(method: str) -> None:
+    store = Careless("")
+    assert (await soon(agent(["one"], session_store=store).session("s").run("go"))).ok
+    store.method = method
+    session = agent(_script(), *_tools(), session_store=store).session("s")
     with pytest.raises(StoreError):
         await soon(session.run("go"))
-    await no_strangers()
-
-
-async def test_a_lease_not_released_when_the_head_cannot_be_read_does_not_lock_the_session() -> None:
-    store = Careless("head")
     with pytest.raises(StoreError):
-        await soon(agent(_script(), *_tools(), session_store=store).session("s").run("go"))
+        await soon(session.resume().wait())
+    await no_strangers()
     store.method = ""
     assert (await store.acquire("s", owner="another", ttl=1)).owner == "another"
 

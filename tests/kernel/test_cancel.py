@@ -409,6 +409,120 @@ async def test_a_cancellation_from_outside_is_not_swallowed_while_a_limit_is_wri
     assert types(await session.store.read(session.id))[-1] == "run.finished"
 
 
+@pytest.mark.parametrize("held", ["tool.finished", "run.finished"])
+async def test_a_cancellation_from_outside_is_not_swallowed_while_a_limit_is_settled(held: str) -> None:
+    store = SlowStore()
+    store.holds = frozenset({held})
+    runtime = Runtime(limits=RuntimeLimits(max_seconds=0.01))
+    gate = Gate()
+    session = agent([call("t"), "end"], Tool("t", gate), session_store=store, runtime=runtime).session()
+    caller = asyncio.create_task(session.run("go"))
+    await soon(store.gate.reached.wait())
+    caller.cancel()
+    await asyncio.sleep(0)
+    store.gate.open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(caller)
+    assert types(await session.store.read(session.id))[-1] == "run.finished"
+
+
+async def test_a_task_that_was_cancelled_before_can_still_run_an_agent() -> None:
+    """A task cleaning up after its own cancellation runs an agent: limits and foreign cancellations still work."""
+    gate = Gate()
+    runtime = Runtime(limits=RuntimeLimits(max_seconds=0.02))
+    built = agent([call("t"), "end"], Tool("t", gate), runtime=runtime)
+
+    async def clean_up() -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await built.run("clean up")
+
+    task = asyncio.create_task(clean_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    result = await soon(task)
+    assert result.state is RunState.LIMIT_REACHED
+
+
+async def test_cancel_while_an_inner_failure_is_written_down() -> None:
+    store = SlowStore()
+    store.holds = frozenset({"error"})
+    built = agent(["end"], session_store=store)
+
+    def broken(usage: Any) -> float:
+        raise ZeroDivisionError
+
+    built.engine.price = broken
+    session = built.session()
+    run = session.start("go")
+    await soon(store.gate.reached.wait())
+    cancelling = asyncio.create_task(run.cancel())
+    await asyncio.sleep(0)
+    store.gate.open.set()
+    result = await soon(cancelling)
+    assert result.state in (RunState.FAILED, RunState.CANCELLED)
+    assert types(await store.read(session.id))[-1] == "run.finished"
+
+
+async def test_cancel_while_another_process_holds_the_session() -> None:
+    store = SlowStore()
+    await store.acquire("s", owner="another process", ttl=1000.0)
+    run = agent(["end"], session_store=store).session("s").start("go")
+    await asyncio.sleep(0.02)
+    result = await soon(run.cancel(), 2)
+    assert result is None or result.state is RunState.CANCELLED
+    assert await store.read("s") == []
+
+
+async def test_cancelling_the_handle_that_waited_reaches_the_run_that_goes_on() -> None:
+    """Two handles of one run: the one that parked, and the one that resumed it."""
+    gate = Gate()
+    session = agent([call("d"), call("t"), "end"], Tool("d", destructive=True), Tool("t", gate)).session()
+    parked = session.start("go")
+    waiting = await soon(parked.wait())
+    resumed = session.resume(parked.id, [waiting.pending[0].approve()])
+    await soon(gate.reached.wait())
+    try:
+        result = await soon(parked.cancel(), 1)
+        assert result is not None and result.state is RunState.CANCELLED
+        assert (await soon(resumed.wait())).state is RunState.CANCELLED
+    finally:
+        gate.open.set()
+
+
+async def test_a_task_cancelled_twice_leaves_a_session_that_can_be_used() -> None:
+    """The second cancel comes while the first is being settled, at every turn of the loop."""
+    for first in range(3, 45, 6):
+        for second in range(1, 20):
+            store = SlowStore()
+            tools = [Tool("a", concurrency_safe=True), Tool("b"), Tool("d", destructive=True)]
+            built = agent(
+                [[call("a"), call("a"), call("b")], [call("d"), call("a")], "end", "again"],
+                *tools,
+                session_store=store,
+                human=lambda request: True,
+            )
+            session = built.session("s")
+            caller = asyncio.create_task(session.run("go"))
+            for _ in range(first):
+                await asyncio.sleep(0)
+            caller.cancel()
+            for _ in range(second):
+                await asyncio.sleep(0)
+            caller.cancel()
+            await soon(asyncio.wait([caller]))
+            where = (first, second)
+            if await store.unfinished_runs("s"):
+                ended = await soon(session.resume().wait())
+                assert ended.state is RunState.CANCELLED, where
+            log = await store.read("s")
+            assert types(log)[-1] == "run.finished", where
+            assert len(of_type(log, "tool.finished")) == len(of_type(log, "tool.requested")), where
+            assert (await store.acquire("s", owner="other", ttl=1)).owner == "other", where
+    await no_strangers()
+
+
 async def test_cancel_while_a_watcher_is_told() -> None:
     """A watcher of the application that never returns must not make the run unstoppable."""
     gate = Gate()

@@ -147,6 +147,44 @@ async def test_odd_text_survives_a_durable_store(text: str, where: str, tmp_path
     await store.aclose()
 
 
+@pytest.mark.parametrize("role", [Role.SYSTEM, Role.USER, Role.TOOL, "assistant", None], ids=str)
+async def test_a_reply_speaks_for_the_assistant_only(role: Any) -> None:
+    """A service must not be able to put words into the system's or the user's mouth."""
+    result = await soon(Agent(model=OddProvider(ChatResponse(ChatMessage(role, "words"), Usage()))).run("go"))
+    if result.state is RunState.COMPLETED:
+        assert result.messages[-1].role is Role.ASSISTANT
+    else:
+        assert result.state is RunState.FAILED and result.error is not None
+    assert [m.role for m in result.messages][:1] == [Role.USER]
+    assert all(m.role is Role.ASSISTANT for m in result.messages[1:])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"usage": None},
+        {"usage": Usage(None, None)},  # type: ignore[arg-type]
+        {"usage": Usage(-5, 10**30)},
+        {"stop_reason": None},
+        {"stop_reason": "stop"},
+        {"stop_reason": "something new"},
+        {"model": None},
+        {"model": 7},
+    ],
+    ids=str,
+)
+async def test_odd_facts_beside_a_reply_never_break_out(fields: dict[str, Any], tmp_path: Path) -> None:
+    reply = ChatResponse(ChatMessage(Role.ASSISTANT, "words"), **fields)
+    store = SqliteSessionStore(tmp_path / "s.db")
+    session = Agent(model=OddProvider(reply), session_store=store).session("s")
+    result = await soon(session.run("go"))
+    assert result.state in (RunState.COMPLETED, RunState.FAILED)
+    assert result.iterations <= 1
+    log = await store.read("s")
+    assert types(log)[-1] == "run.finished"
+    await store.aclose()
+
+
 async def test_a_stream_that_breaks_off_fails_the_run_and_keeps_it_valid() -> None:
     replies = [interrupted("a long answer", after=1)]
     session = agent(replies).session()

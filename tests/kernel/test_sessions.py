@@ -254,6 +254,22 @@ async def test_a_store_of_records_hears_of_starts_waits_and_ends() -> None:
     assert store.saved[-1].state == "completed" and store.saved[-1].output == "end"
 
 
+@pytest.mark.parametrize("fails_at", [1, 2])
+async def test_records_that_cannot_be_saved_do_not_destroy_the_answer(fails_at: int) -> None:
+    class Full(RecordsOnly):
+        saves = 0
+
+        def save_run(self, record: Any) -> None:
+            self.saves += 1
+            if self.saves >= fails_at:
+                raise RuntimeError("their database is down")
+            super().save_run(record)
+
+    result = await soon(agent(["the answer"], session_store=Full()).session("s").run("go"))
+    assert result.output == "the answer"
+    assert result.state is RunState.FAILED and result.error is not None and result.error.code == "store"
+
+
 # --- output of a declared type --------------------------------------------------------------------------
 
 

@@ -85,6 +85,14 @@ async def a_session_keeps_the_types_of_its_agent() -> None:
     assert_type(await run.wait(), RunResult[Report])
 
 
+async def dependencies_are_typed() -> None:
+    agent = Agent(model="auto", tools=[find], deps=Database("sqlite://"))
+    assert_type(agent, Agent[str, Database])
+    await agent.run("hello", deps=Database("other://"))
+    await agent.run("hello", deps="other://")  # type: ignore[arg-type]
+    assert_type(agent.session("a"), Session[str, Database])
+
+
 async def requests_make_answers() -> None:
     session = Agent(model="auto").session("a")
     pending = await session.pending()
@@ -95,5 +103,5 @@ async def requests_make_answers() -> None:
 
 
 def mistakes_are_noticed() -> None:
-    Agent(modle="auto")  # type: ignore[call-overload]
-    Agent(model=7)  # type: ignore[call-overload]
+    Agent(modle="auto")  # type: ignore[call-arg]
+    Agent(model=7)  # type: ignore[arg-type]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError
 from ..safety.permissions import PermissionMode
+from ..safety.veto import SafetyRule
 from ..types import Limits
 from .governance import GovernancePolicy
 from .restore import SessionRestorePolicy
@@ -79,6 +80,13 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.output_attempts < 1:
             raise ConfigError("output_attempts must be at least 1")
+
+    def governed(self, governance: GovernancePolicy | None, vetoes: Sequence[SafetyRule]) -> Runtime:
+        """This runtime with another governance, and with these vetoes added to it."""
+        policy = governance or self.governance
+        if vetoes:
+            policy = replace(policy, vetoes=(*policy.vetoes, *vetoes))
+        return self if policy is self.governance else replace(self, governance=policy)
 
     def describe(self) -> dict[str, Any]:
         """The policies as plain data, for logs and debugging."""

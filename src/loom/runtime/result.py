@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
 from msgspec import Struct
 
+from .._generics import OutputT
 from ..events import Event, ToolFinished
 from ..kernel.state import State
 from ..requests import Request
 from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, RunState, Usage
 from .history import artifacts_of
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    OutputT = TypeVar("OutputT", default=str)
-else:
-    from typing import TypeVar
-
-    OutputT = TypeVar("OutputT")
 
 
 class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
+from .._generics import OutputT
 from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..kernel.budget import Budget
@@ -25,7 +26,7 @@ from ..tools.base import RunContext, ToolContext
 from ..types import Artifact, ErrorInfo, RunState
 from .followers import Followers
 from .logbook import Logbook, open_logbook
-from .result import OutputT, RunResult, result_of
+from .result import RunResult, result_of
 
 if TYPE_CHECKING:
     from .session import Session

@@ -7,12 +7,13 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic
 from weakref import WeakValueDictionary
 
 from msgspec import to_builtins
 
+from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
 from ..events import Event, SessionForked
 from ..hitl.base import Human
@@ -26,17 +27,8 @@ from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, to_json
 from .history import History, artifacts_of, turn_messages
 from .logbook import new_owner, open_logbook
-from .result import OutputT, RunResult
+from .result import RunResult
 from .run import Run, new_run_id
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    DepsT = TypeVar("DepsT", default=Any)
-else:
-    from typing import TypeVar
-
-    DepsT = TypeVar("DepsT")
 
 logger = logging.getLogger("loom.session")
 
@@ -71,6 +63,12 @@ class Grounds:
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
     concluded: Callable[[Session[Any, Any], RunResult[Any]], None] | None = None
+
+    def beside(
+        self, store: SessionStore, concluded: Callable[[Session[Any, Any], RunResult[Any]], None]
+    ) -> Grounds:
+        """The same ground with another store under it, for a session that need not last."""
+        return replace(self, store=store, records=False, concluded=concluded)
 
 
 class Session(Generic[OutputT, DepsT]):

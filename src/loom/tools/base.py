@@ -7,25 +7,18 @@ whether they may run; the governed path in the kernel does.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, runtime_checkable
 
+from .._generics import DepsT
 from ..errors import ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
 from ..types import ToolResult, ToolSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    DepsT = TypeVar("DepsT", default=Any)
-else:
-    from typing import TypeVar
-
-    DepsT = TypeVar("DepsT")
 
 __all__ = ["Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
 
@@ -41,6 +34,10 @@ class RunContext(Generic[DepsT]):
     knowledge: Any = None
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     deps: DepsT = None  # type: ignore[assignment]
+
+    def with_deps(self, deps: DepsT) -> RunContext[DepsT]:
+        """A copy with other dependencies."""
+        return dataclasses.replace(self, deps=deps)
 
     def to_payload(self) -> dict[str, Any]:
         """Inputs and extensions as one plain dict."""
