@@ -146,9 +146,10 @@ def _durable(turns: int) -> Job:
 
 def plan(*, quick: bool, steps: Sequence[int] = (10, 50, 200)) -> list[Job]:
     """Everything there is to measure, in the order of the table."""
+    lengths = {"steps": list(steps), "batches": 3 if quick else 7}
     return [
-        *(Job("step", "step", {"steps": count}, (_step(count),)) for count in steps),
-        *(Job("step", "step", {"steps": count, "is_async": True}, (_async_step(count),)) for count in steps),
+        Job("step", "step", {**lengths, "is_async": False}, tuple(_step(count) for count in steps)),
+        Job("step", "step", {**lengths, "is_async": True}, tuple(_async_step(count) for count in steps)),
         Job("import", "import", {"times": 3 if quick else 10}, _IMPORT),
         Job("construct", "construct", {"count": 200 if quick else 1000}, _CONSTRUCT),
         Job("parallel", "parallel", {"calls": 16, "repeats": 3 if quick else 5}, _PARALLEL),

@@ -31,21 +31,31 @@ class Wrong(Exception):
     """The client did not do what the script says."""
 
 
-async def step(client: Client, server: str, steps: int, is_async: bool = False) -> Figures:
-    """CPU of one tool step, in milliseconds, in runs of ``steps`` steps.
+async def step(
+    client: Client, server: str, steps: list[int], batches: int, is_async: bool = False
+) -> Figures:
+    """CPU of one tool step, in milliseconds, in runs of each of these lengths.
 
     The tool is a plain function, as most are written, or an ``is_async`` one. A library that may not block
     the event loop runs the plain one in a thread; the loops by hand know that it is quick and just call it.
+    Lengths take turns and each counts with the median of its batches, so that their ratio means something on
+    a noisy machine.
     """
     tools = Tools()
-    tool = tools.async_add() if is_async else tools.add()
-    agent = client.agent(server + Script(steps).path, [client.tool(tool)])
-    await _checked_run(client, agent, tools, Script(steps))
-    runs = max(1, 200 // steps)
-    with spending() as spent:
-        for _ in range(runs):
-            await _checked_run(client, agent, tools, Script(steps))
-    return {f"step{'_async' if is_async else ''}@{steps}": spent.cpu * 1000 / (runs * steps)}
+    tool = client.tool(tools.async_add() if is_async else tools.add())
+    agents = {count: client.agent(server + Script(count).path, [tool]) for count in steps}
+    for count, agent in agents.items():
+        await _checked_run(client, agent, tools, Script(count))
+    costs: dict[int, list[float]] = {count: [] for count in steps}
+    for _ in range(batches):
+        for count, agent in agents.items():
+            runs = max(1, 200 // count)
+            with spending() as spent:
+                for _ in range(runs):
+                    await _checked_run(client, agent, tools, Script(count))
+            costs[count].append(spent.cpu * 1000 / (runs * count))
+    name = "step_async" if is_async else "step"
+    return {f"{name}@{count}": statistics.median(values) for count, values in costs.items()}
 
 
 async def construct(client: Client, server: str, count: int) -> Figures:

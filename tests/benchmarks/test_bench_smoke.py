@@ -52,7 +52,7 @@ class Lazy(Client):
 
 async def test_a_run_that_calls_no_tools_is_an_error() -> None:
     with pytest.raises(Wrong, match="0 tool calls ran, the script makes 3"):
-        await SCENARIOS["step"](Lazy(), "http://127.0.0.1:1", steps=3)
+        await SCENARIOS["step"](Lazy(), "http://127.0.0.1:1", steps=[3], batches=1)
 
 
 def test_a_client_that_does_not_work_is_an_error_with_its_reason(tmp_path: Path) -> None:

@@ -333,6 +333,20 @@ async def test_cancel_a_run_that_is_parked() -> None:
     assert t.entered == []
 
 
+async def test_cancel_in_the_very_moment_a_run_parks() -> None:
+    """Whoever waits for the handle gets a result, whether they are told of the wait or of the cancel."""
+    for turns in range(0, 30):
+        session = agent([call("t"), "end"], Tool("t", destructive=True), session_store=SlowStore()).session()
+        run = session.start("go")
+        waiters = [asyncio.create_task(run.wait()) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        result = await soon(run.cancel())
+        assert result is not None and result.state is RunState.CANCELLED, turns
+        for waiter in waiters:
+            assert (await soon(waiter)).state in (RunState.WAITING, RunState.CANCELLED), turns
+
+
 async def test_cancel_the_resumption_of_a_parked_run() -> None:
     session = agent([call("t"), "end"], Tool("t", destructive=True)).session()
     waiting = await soon(session.run("go"))

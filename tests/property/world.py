@@ -138,6 +138,9 @@ class Loose(Tool):
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext) -> Any:
         return await self.child.invoke_in_context({"task": args["task"]}, context)
 
+    async def withdraw(self, session_id: str, key: str, scope: Any) -> None:
+        await self.child.withdraw(session_id, key, scope)
+
 
 _POLICY = GovernancePolicy.default(rules=[PermissionRule.deny("shut", "closed")])
 

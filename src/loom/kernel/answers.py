@@ -33,7 +33,7 @@ def _answered(case: Case) -> list[Event]:
     assert call.request is not None and answer is not None  # noqa: PT018 - what the phase means
     if answer.verdict == "deny":
         ruling = Ruling("deny", "approval", _said_no(answer.by, answer.reason))
-        return _unknown_outcome(case, answer.reason) if call.attempt else deny(case, ruling)
+        return _unknown_outcome(call, answer.reason) if call.attempt else deny(case, ruling)
     if answer.verdict == "answer":
         text = answer.value if isinstance(answer.value, str) else to_json(answer.value)
         return [finished(call, "ok", ToolResult(text, metadata={"answered_by": answer.by}))]
@@ -49,10 +49,12 @@ def _answered(case: Case) -> list[Event]:
     return allow(case, Ruling("allow", "approval", f"approved by {answer.by or 'a human'}"))
 
 
-def _unknown_outcome(case: Case, reason: str) -> list[Event]:
-    text = f"it is unknown whether {case.spec.name} did its work before the process died, and it was not run again"
-    info = ErrorInfo("unknown_outcome", text + (f": {reason}" if reason else ""))
-    return [finished(case.call, "unknown", ToolResult(text, is_error=True), error=info)]
+def _unknown_outcome(call: Call, reason: str) -> list[Event]:
+    text = f"it is unknown whether {call.name} did its work before the process died, and it was not run again"
+    text += f": {reason}" if reason else ""
+    return [
+        finished(call, "unknown", ToolResult(text, is_error=True), error=ErrorInfo("unknown_outcome", text))
+    ]
 
 
 def _said_no(by: str, reason: str) -> str:
@@ -67,9 +69,10 @@ async def recover(scope: Scope, state: State, call: Call) -> list[Event] | None:
     try:
         case = open_case(scope, state, call)
     except ToolError as error:
-        return [refused_result(call, error)]
+        return _unknown_outcome(call, str(error))
     if case.spec.repeatable:
-        return None
+        forbidden = next((r for r in (permission(case), veto(case)) if r.action == "deny"), None)
+        return _unknown_outcome(call, forbidden.reason) if forbidden else None
     probe = getattr(case.handler, "probe", None)
     if probe is not None:
         found = await _probed(probe, call)

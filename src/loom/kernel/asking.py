@@ -123,18 +123,17 @@ def _replied(
     scope: Scope, state: State, response: ChatResponse | None, iteration: int, asked_at: float
 ) -> list[Event]:
     try:
-        message = sound_reply(response, iteration)
+        reply = sound_reply(response, iteration)
     except MalformedReplyError as error:
         return [ErrorRaised(error=error.info())]
-    assert response is not None
-    cost = scope.engine.price(response.usage)
-    scope.budget.charge(usage=response.usage, cost=cost)
+    cost = scope.engine.price(reply.usage)
+    scope.budget.charge(usage=reply.usage, cost=cost)
     replied = ModelReplied(
         iteration=iteration,
-        message=message,
-        usage=response.usage,
-        stop_reason=response.stop_reason,
-        model=response.model or scope.engine.model or "",
+        message=reply.message,
+        usage=reply.usage,
+        stop_reason=reply.stop_reason,
+        model=reply.model or scope.engine.model or "",
         cost=cost,
         duration_ms=int((scope.engine.clock() - asked_at) * 1000),
     )
@@ -142,7 +141,7 @@ def _replied(
         replied,
         *(
             ToolRequested(call_id=call.id, name=call.name, arguments=call.arguments, iteration=iteration)
-            for call in message.tool_calls or ()
+            for call in reply.message.tool_calls or ()
         ),
     ]
 

@@ -83,7 +83,6 @@ class Journal:
             self._accept(state, batch)
         else:
             await _uninterrupted(self._log.append(batch), lambda: self._accept(state, batch))
-        self._unsaved = ()
 
     def _next(self, event: Event, offset: int) -> Event:
         force_setattr(self.stamp(event), "seq", self._log.seq + offset + 1)
@@ -102,7 +101,7 @@ class Journal:
         return state
 
     def _accept(self, state: State, batch: Sequence[Event]) -> None:
-        self.state = state
+        self.state, self._unsaved = state, ()
         self.outbox.extend(batch)
 
 

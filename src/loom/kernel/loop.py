@@ -20,7 +20,7 @@ from .asking import ask_model
 from .calls import run_calls
 from .case import finished
 from .engine import Scope
-from .foreign import described
+from .foreign import cancellations_borne, described
 from .journal import Journal
 from .people import ask_human
 from .state import Call, Phase, State
@@ -78,13 +78,20 @@ class Interrupt:
     def __init__(self) -> None:
         self.wanted: Event | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._struck: asyncio.Task[Any] | None = None
+        self._borne = 0
 
     def __call__(self, event: Event) -> None:
         """Make ``event`` (a CancelRequested or a LimitReached) the next thing that happens to the run."""
         if self.wanted is None:
             self.wanted = event
             if self._task is not None:
+                self._struck = self._task
                 self._task.cancel()
+
+    async def settle(self) -> None:
+        """Know which cancellations of the current task are old, so that they are not taken for new ones."""
+        self._borne = await cancellations_borne()
 
     def enter(self) -> None:
         """From here on the current task may be interrupted."""
@@ -97,7 +104,10 @@ class Interrupt:
     def caught(self) -> bool:
         """Of a CancelledError: True when it was ours alone, so that the task may go on."""
         task = asyncio.current_task()
-        return self.wanted is not None and task is not None and task.uncancel() == 0
+        if task is None or self._struck is not task:
+            return False
+        self._struck = None
+        return task.uncancel() <= self._borne
 
 
 async def drive(
@@ -115,6 +125,7 @@ async def drive(
     alarm: _Alarm | None = None
     moved = at_rest = False
     try:
+        await interrupt.settle()
         await journal.write(opening)
         while True:
             while outbox:
@@ -131,7 +142,7 @@ async def drive(
                     break
                 deeds = _DEEDS[type(step)](scope, journal.state, step)
                 alarm = _set_alarm(scope, journal.state, step, interrupt)
-            done = None
+            done, failure = None, None
             interrupt.enter()
             try:
                 if interrupt.wanted is None or journal.state.ending:
@@ -148,10 +159,11 @@ async def drive(
                 if journal.state.ending:
                     raise
                 logger.exception("run %s failed inside", journal.state.run_id)
-                await journal.write([ErrorRaised(error=_inside(error))])
-                done = None
+                done, failure = None, _inside(error)
             finally:
                 interrupt.leave()
+            if failure is not None:
+                await journal.write([ErrorRaised(error=failure)])
             if done is not None:
                 moved = True
                 if isinstance(done, Event):

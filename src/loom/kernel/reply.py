@@ -12,27 +12,51 @@ from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
 from ..safety.display import encodable
-from ..types import ChatMessage, ChatResponse, TextPart, ToolCall, to_json
+from ..types import ChatMessage, ChatResponse, Role, StopReason, TextPart, ToolCall, Usage, to_json
 
 MAX_CALLS = 128
 """Tool calls one reply may make; more is taken for a broken model. The services allow about as many."""
 
 
-def sound_reply(response: Any, iteration: int) -> ChatMessage:
-    """The message of a reply, fit to be kept and sent back. Raises MalformedReplyError."""
+def sound_reply(response: Any, iteration: int) -> ChatResponse:
+    """A reply fit to be kept and sent back. Raises MalformedReplyError for what is none.
+
+    What is odd beside the message costs nothing but itself: counts that cannot be are 0, an unknown reason to
+    stop is unknown. A reply speaks for the assistant, whatever it says.
+    """
     message: Any = response.message if isinstance(response, ChatResponse) else None
     if not isinstance(message, ChatMessage):
         raise MalformedReplyError(f"the provider returned {type(response).__name__}, which is no reply")
-    content = _content(message.content)
-    calls = tuple(message.tool_calls or ())
+    content, calls = _content(message.content), tuple(message.tool_calls or ())
     if len(calls) > MAX_CALLS:
         raise MalformedReplyError(
             f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
         )
     sound = _distinct([_call(call) for call in calls], iteration) if calls else calls
-    if content is message.content and sound == calls:
-        return message
-    return replace(message, content=content, tool_calls=sound or None)
+    if content is not message.content or sound != calls or message.role is not Role.ASSISTANT:
+        message = replace(message, role=Role.ASSISTANT, content=content, tool_calls=sound or None)
+    stop: Any = response.stop_reason
+    model: Any = response.model
+    return ChatResponse(
+        message,
+        _usage(response.usage),
+        stop if isinstance(stop, StopReason) else _STOPS.get(stop, StopReason.UNKNOWN),
+        encodable(model) if isinstance(model, str) else "",
+    )
+
+
+_STOPS: dict[Any, StopReason] = {stop.value: stop for stop in StopReason}
+_COUNTABLE = 10**12
+"""Tokens no single reply can have; a larger count is a fault of the service."""
+
+
+def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, Usage):
+        return Usage()
+    counts: list[Any] = [getattr(usage, name) for name in usage.__struct_fields__]
+    if all(isinstance(count, int) and 0 <= count < _COUNTABLE for count in counts):
+        return usage
+    return Usage(*(n if isinstance(n, int) and 0 <= n < _COUNTABLE else 0 for n in counts))
 
 
 def _content(content: Any) -> Any:

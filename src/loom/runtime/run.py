@@ -25,7 +25,7 @@ from ..signals import RuntimeTask
 from ..tools.base import RunContext, ToolContext
 from ..types import Artifact, ErrorInfo, RunState
 from .followers import Followers
-from .logbook import Logbook, open_logbook
+from .logbook import Logbook
 from .result import RunResult, result_of
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ class Run(Generic[OutputT]):
 
         Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``.
         """
-        if self._driver is None:
-            raise RuntimeError("this run is driven by the stream it belongs to; read that to its end")
-        await asyncio.shield(self._driver)
-        assert self._result is not None
-        return self._result
+        while self._driver is not None:
+            await asyncio.shield(self._driver)
+            if self._result is not None:  # else it was cancelled the moment it parked, and goes on to its end
+                return self._result
+        raise RuntimeError("this run is driven by the stream it belongs to; read that to its end")
 
     def __await__(self) -> Generator[Any, None, RunResult[OutputT]]:
         return self.wait().__await__()
@@ -120,6 +120,9 @@ class Run(Generic[OutputT]):
         if self._result is None:
             self._interrupt(wanted)
         elif self._result.state is RunState.WAITING:
+            going_on = self.session.driven
+            if going_on is not None and going_on is not self and going_on.id == self.id:
+                return await going_on.cancel(reason)
             self._interrupt = Interrupt()
             self._interrupt(wanted)
             self._begun, self._result, self._answers = True, None, ()
@@ -165,20 +168,18 @@ class Run(Generic[OutputT]):
         session = self.session
         try:
             async with AsyncExitStack() as stack:
-                if not await self._take_turn(stack):
+                logbook = await self._take_turn(stack)
+                if logbook is None:
                     return
-                logbook = await stack.enter_async_context(
-                    open_logbook(session.store, session.id, session.owner)
-                )
                 await session.catch_up(logbook.seq)
                 opened = await self._open(logbook)
                 self._known.set()
                 if opened is None:
                     return
                 journal, opening = opened
-                scope, unsaved = self._scope(opening, journal.state), None
-                self.state = RunState.RUNNING
-                session.note_start(self.id)
+                scope = self._scope(opening, journal.state)
+                self.state, session.driven = RunState.RUNNING, self
+                unsaved = session.note_start(self.id)
                 try:
                     async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
                         async for event in events:
@@ -191,47 +192,50 @@ class Run(Generic[OutputT]):
                         raise
                     unsaved = error.info()
                 finally:
-                    result = self._conclude(journal, unsaved)
-                await self._tell_end(result)
+                    session.driven = None
+                    self._conclude(journal, unsaved)
+                await self._tell_end()
         finally:
             self._known.set()
             self._followers.close()
 
-    async def _take_turn(self, stack: AsyncExitStack) -> bool:
-        """Wait for the runs in front; False when this one was cancelled before its turn came."""
+    async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
+        """Wait for the runs in front; None when this one was cancelled before its turn came."""
+        session = self.session
         if self._begun:
-            await stack.enter_async_context(self.session.turn)
-            return True
+            await stack.enter_async_context(session.turn)
+            return await stack.enter_async_context(session.opened_log())
         self._interrupt.enter()
         try:
-            if self._interrupt.wanted is None or not self.session.turn.locked():
-                await stack.enter_async_context(self.session.turn)
-                return True
+            if self._interrupt.wanted is None or not session.turn.locked():
+                await stack.enter_async_context(session.turn)
+                return await stack.enter_async_context(session.opened_log())
         except asyncio.CancelledError:
             if not self._interrupt.caught():
                 raise
         finally:
             self._interrupt.leave()
-        state = State(run_id=self.id, session_id=self.session.id, status=RunState.CANCELLED)
+        state = State(run_id=self.id, session_id=session.id, status=RunState.CANCELLED)
         self._result, self.state = result_of(state, ()), RunState.CANCELLED
-        return False
+        return None
 
-    def _conclude(self, journal: Journal, unsaved: ErrorInfo | None) -> RunResult[Any]:
+    def _conclude(self, journal: Journal, unsaved: ErrorInfo | None) -> None:
         """Fold the run into its result, also when its consumer has gone and it was settled behind its back."""
         session = self.session
+        if journal.state.status is RunState.QUEUED:
+            self.state = RunState.FAILED  # not even its beginning could be saved
+            return
         self._events += journal.outbox
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
-        if unsaved is None:
-            unsaved = session.record(state, self._events, self.context)
+        unsaved = unsaved or session.record(state, self._events, self.context)
         result = result_of(state, self._events, output=session.parse(state), error=unsaved)
         self._result, self.state = result, result.state
         session.concluded(result)
-        return result
 
-    async def _tell_end(self, result: RunResult[Any]) -> None:
-        hooks = self.session.engine.hooks
-        if result.state.terminal and hooks.wants("after_run"):
+    async def _tell_end(self) -> None:
+        hooks, result = self.session.engine.hooks, self._result
+        if result is not None and result.state.terminal and hooks.wants("after_run"):
             ids = {"run_id": self.id, "session_id": self.session.id}
             await hooks.tell("after_run", {**ids, "prompt": self.task_text, "result": result})
 

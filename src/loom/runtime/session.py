@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 from weakref import WeakValueDictionary
@@ -26,7 +26,7 @@ from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecor
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, to_json
 from .history import History, artifacts_of, turn_messages
-from .logbook import new_owner, open_logbook
+from .logbook import Logbook, new_owner, open_logbook
 from .result import RunResult
 from .run import Run, new_run_id
 
@@ -90,6 +90,7 @@ class Session(Generic[OutputT, DepsT]):
         self.turn = asyncio.Lock()
         self.history = History()
         self.rates = CallRates()
+        self.driven: Run[OutputT] | None = None
         self._grounds = grounds
         self._opened = False
         self._runs: WeakValueDictionary[str, Run[OutputT]] = WeakValueDictionary()
@@ -247,10 +248,15 @@ class Session(Generic[OutputT, DepsT]):
         if head == 0:  # nothing in the log of this process: all there was is in the records
             self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
 
-    def note_start(self, run_id: str) -> None:
-        """Tell a store that keeps records only that a run begins or goes on."""
-        if self._grounds.records:
-            self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value))
+    def opened_log(self) -> AbstractAsyncContextManager[Logbook]:
+        """The session's log, held for the time of the block."""
+        return open_logbook(self.store, self.id, self.owner)
+
+    def note_start(self, run_id: str) -> ErrorInfo | None:
+        """Tell a store that keeps records only that a run begins or goes on. Returns why it could not be."""
+        if not self._grounds.records:
+            return None
+        return _kept(run_id, lambda: self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value)))
 
     def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
         """Write how a run stands to a store that keeps records only. Returns why it could not be."""
@@ -259,14 +265,13 @@ class Session(Generic[OutputT, DepsT]):
         over = state.status.terminal
         where = state.status.value if over else RunState.WAITING.value
         error = to_builtins(state.error) if state.error else None
-        try:
+
+        def save() -> None:
             self.store.save_run(RunRecord(state.run_id, self.id, where, state.output, error))
             if over:
                 self.store.save_transcript(_transcript(state, events, context))
-        except Exception as failure:  # the application's store; its failure must not destroy the answer
-            logger.exception("run %s was not saved", state.run_id)
-            return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
-        return None
+
+        return _kept(state.run_id, save)
 
     def concluded(self, result: RunResult[Any]) -> None:
         """A run of this session has ended or waits."""
@@ -328,6 +333,15 @@ class Session(Generic[OutputT, DepsT]):
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
+
+
+def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
+    try:
+        save()
+    except Exception as failure:  # the application's store; its failure must not destroy the answer
+        logger.exception("run %s was not saved", run_id)
+        return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
+    return None
 
 
 def _transcript(state: State, events: Sequence[Event], context: RunContext[Any]) -> TranscriptRecord:
