@@ -166,6 +166,9 @@ class Agent:
         )
         async with aclosing(turn.drive()) as events:
             async for event in events:
+                if isinstance(event, TextDelta):
+                    yield wrap(ContentDeltaEvent(event.text))
+                    continue
                 turn.see(event)
                 told = _told(event, turn)
                 if told is not None:
@@ -320,8 +323,6 @@ class _Turn:
 def _told(event: Event, turn: _Turn) -> TurnEvent | None:
     """A kernel event in the harness's words."""
     match event:
-        case TextDelta():
-            return ContentDeltaEvent(event.text)
         case ThinkingDelta():
             return ThinkingDeltaEvent(event.text)
         case ToolCallDelta():

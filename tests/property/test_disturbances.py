@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from stage import faults_of_pairing, no_strangers, of_type
 from world import REPEATABLE, Recording, Script, World, answer, build
 
-from loom.errors import StoreError
+from loom.errors import RequestClosed, StoreError
 from loom.events import Event
 from loom.kernel.state import fold
 from loom.types import RunState
@@ -67,8 +68,9 @@ class Disturbed:
         else:
             await asyncio.wait_for(asyncio.wait([work]), 10)
         if not work.cancelled() and (error := work.exception()) is not None:
-            if not (what == "disk" and isinstance(error, StoreError)):
-                raise error  # a full disk may keep a run from beginning or going on, nothing else may
+            # A full disk may keep a run from beginning or going on, a cancel may come before an answer.
+            if not isinstance(error, StoreError if what == "disk" else RequestClosed):
+                raise error
 
     async def _stop(self, session: Any, work: asyncio.Task[Any]) -> None:
         work.cancel()
@@ -78,7 +80,8 @@ class Disturbed:
     async def _cancel(self, session: Any) -> None:
         """Cancelling who waits for a run leaves the run alone; here it is stopped as well."""
         for run in session.list_runs():
-            await asyncio.wait_for(run.cancel(), 10)
+            with suppress(RequestClosed):  # the handle that waited was cancelled before the one that answers
+                await asyncio.wait_for(run.cancel(), 10)
 
     async def _work(self, session: Any, *, streaming: bool) -> None:
         known = await session.store.read("s")

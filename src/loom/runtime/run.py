@@ -299,6 +299,8 @@ class Run(Generic[OutputT]):
         said, _ = session.history.before(started.seq, restore)
         state = fold(events, State(transcript=said))
         self.task, self._events = started.task, events
+        if self._interrupt.wanted is not None:
+            self._answers = ()  # cancelled before its turn came: its answers have lost their purpose
         if not self.context.inputs:
             self.context.inputs = dict(started.inputs)
         if state.status.terminal:
