@@ -89,7 +89,10 @@ class Doing(ToolHandler):
         self._slow = spec.get("slow", 0.0)
         self._spec = ToolSpec(
             name=name,
-            parameters={"type": "object", "properties": {"n": {"type": "integer"}, "task": {"type": "string"}}},
+            parameters={
+                "type": "object",
+                "properties": {"n": {"type": "integer"}, "task": {"type": "string"}},
+            },
             **facts,
         )
 

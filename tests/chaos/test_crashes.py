@@ -35,7 +35,8 @@ class Subject:
 
     def perform(self, spec: dict[str, Any]) -> Report:
         """What the victim reported, or ``killed``."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(spec) + "\n")
         self._process.stdin.flush()
         report: Report = json.loads(self._process.stdout.readline())
@@ -43,7 +44,8 @@ class Subject:
         return report
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(10)
@@ -156,10 +158,11 @@ def asked_calls(report: Report) -> Counter[str]:
     for log in report["logs"]:
         run = log[0]["run_id"] if log else ""
         for event in log:
-            if event["type"] == "request.opened" and _recovers(event):
-                if event["request"]["run_id"] == run:  # not one that a parent hands on
-                    arguments = json.loads(event["request"]["arguments"])
-                    asked[f"{event['request']['tool_name']} {arguments['n']}"] += 1
+            if event["type"] != "request.opened" or not _recovers(event):
+                continue
+            if event["request"]["run_id"] == run:  # not one that a parent hands on
+                arguments = json.loads(event["request"]["arguments"])
+                asked[f"{event['request']['tool_name']} {arguments['n']}"] += 1
     return asked
 
 
@@ -181,7 +184,8 @@ def check_crash(life: Life, wanted: Report, recovery: str, **kill: Any) -> None:
         assert essence(after) == essence(wanted), where
     else:
         outcomes = [e["outcome"] for log in after["logs"] for e in log if e["type"] == "tool.finished"]
-        assert outcomes.count("unknown") == len(unknown) and after["state"] == "completed", where
+        assert outcomes.count("unknown") == len(unknown), where
+        assert after["state"] == "completed", where
     for effect, count in life.effects.items():
         if effect.split()[0] not in REPEATABLE:
             allowed = 1 + (asked[effect] if recovery == "approve" else 0)
@@ -200,8 +204,10 @@ def whole(subject: Subject, store: str, tmp_path: Path) -> tuple[Report, Counter
     """The run that nobody disturbs."""
     life = _life(subject, store, tmp_path, "whole")
     report = life.perform()
-    assert report["state"] == "completed" and report["output"] == "the end"
-    assert all(count == 1 for count in life.effects.values()) and len(life.effects) == 12
+    assert report["state"] == "completed"
+    assert report["output"] == "the end"
+    assert all(count == 1 for count in life.effects.values())
+    assert len(life.effects) == 12
     return report, life.effects
 
 
@@ -220,7 +226,9 @@ def test_a_slice_of_the_boundaries(subject: Subject, store: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_an_effectful_tool_that_had_started_is_asked_about(subject: Subject, store: str, tmp_path: Path) -> None:
+def test_an_effectful_tool_that_had_started_is_asked_about(
+    subject: Subject, store: str, tmp_path: Path
+) -> None:
     """Killed right after its start was saved, and right before its end was: asked, with origin recovery."""
     report, _ = whole(subject, store, tmp_path)
     for n in range(6, report["appends"] + 1):
@@ -236,7 +244,8 @@ def test_an_effectful_tool_that_had_started_is_asked_about(subject: Subject, sto
         assert {r["origin"] for r in waiting["pending"]} == {"recovery"}
         assert {r["kind"] for r in waiting["pending"]} == {"approval"}
         again = life.perform(recovery="ask")
-        assert again["state"] == "waiting" and again["pending"] == waiting["pending"]
+        assert again["state"] == "waiting"
+        assert again["pending"] == waiting["pending"]
         ran = [effect for effect in life.effects - effects if effect.split()[0] not in REPEATABLE]
         assert ran == [], "something ran while its fate was unknown"
         done = life.perform(recovery="deny")
@@ -251,7 +260,9 @@ def test_a_fresh_program_goes_on(tmp_path: Path, subject: Subject) -> None:
     """The same with a process of its own for each step, not a fork."""
     life = _life(subject, "sqlite", tmp_path, "fresh")
     dead = subprocess.run(
-        [sys.executable, str(SUBJECT), json.dumps(life.spec(kill=["after", 6]))], capture_output=True, check=False
+        [sys.executable, str(SUBJECT), json.dumps(life.spec(kill=["after", 6]))],
+        capture_output=True,
+        check=False,
     )
     assert dead.returncode == -signal.SIGKILL
     life.skew += 60.0
@@ -285,7 +296,9 @@ def test_random_instants(subject: Subject, store: str, tmp_path: Path) -> None:
     deaths = 0
     for n in range(150):
         life = _life(subject, store, tmp_path, f"{n}")
-        check_crash(life, report, luck.choice(["approve", "answer"]), die_at=luck.uniform(0, length), slow=0.004)
+        check_crash(
+            life, report, luck.choice(["approve", "answer"]), die_at=luck.uniform(0, length), slow=0.004
+        )
         deaths += life.skew > 0
     assert deaths > 50
 
@@ -304,7 +317,8 @@ def test_a_process_that_dies_again_and_again(subject: Subject, store: str, tmp_p
                 break
         else:
             pytest.fail("it never comes to its end")
-        assert last["state"] == "completed" and last["output"] == report["output"]
+        assert last["state"] == "completed"
+        assert last["output"] == report["output"]
         asked = asked_calls(last)
         for effect, count in life.effects.items():
             if effect.split()[0] not in REPEATABLE:
@@ -358,7 +372,9 @@ def test_two_processes_that_resume_at_once(store: str, tmp_path: Path) -> None:
             for _ in range(2)
         ]
         ends = [process.communicate(timeout=60) for process in both]
-        done = [json.loads(out) for (out, _), process in zip(ends, both, strict=True) if process.returncode == 0]
+        done = [
+            json.loads(out) for (out, _), process in zip(ends, both, strict=True) if process.returncode == 0
+        ]
         assert any(report["state"] == "completed" for report in done), ends
         asked = asked_calls(next(report for report in done if report["state"] == "completed"))
         effects = Counter((here / "effects").read_text().splitlines())

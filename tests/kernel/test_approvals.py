@@ -40,8 +40,11 @@ async def test_a_request_shows_what_will_run() -> None:
     built, d = _wiper()
     (request,) = (await _waiting(built)).pending
     assert (request.kind, request.tool_name, request.arguments) == ("approval", "d", '{"path":"/a"}')
-    assert request.session_id == "s" and request.call_id == "call_1" and request.digest
-    assert "/a" in request.prompt and "destructive" in request.prompt
+    assert request.session_id == "s"
+    assert request.call_id == "call_1"
+    assert request.digest
+    assert "/a" in request.prompt
+    assert "destructive" in request.prompt
     assert d.entered == []
     assert await built.session("s").pending() == [request]
 
@@ -65,15 +68,20 @@ async def test_approve_deny_and_nothing() -> None:
         (request,) = waiting.pending
         answer = request.approve(by="ana") if verdict == "approve" else request.deny("no", by="ana")
         result = await soon(built.session("s").resume(waiting.run_id, [answer]).wait())
-        assert result.ok and result.run_id == waiting.run_id and len(d.entered) == entered
+        assert result.ok
+        assert result.run_id == waiting.run_id
+        assert len(d.entered) == entered
         assert of_type(result.events, "tool.finished")[0].outcome == outcome
         decided = of_type(result.events, "tool.decided")[0]
-        assert decided.source == "approval" and "ana" in decided.reason
+        assert decided.source == "approval"
+        assert "ana" in decided.reason
         assert faults_of_pairing(result.messages) is None
     built, d = _wiper()
     waiting = await _waiting(built)
     again = await soon(built.session("s").resume(waiting.run_id).wait())
-    assert again.state is RunState.WAITING and again.pending == waiting.pending and d.entered == []
+    assert again.state is RunState.WAITING
+    assert again.pending == waiting.pending
+    assert d.entered == []
 
 
 @pytest.mark.parametrize("times", [2, 5])
@@ -87,7 +95,8 @@ async def test_an_answer_counts_once(times: int) -> None:
             outcomes.append(await soon(built.session("s").resume(waiting.run_id, [answer]).wait()))
         except RequestClosed as error:
             outcomes.append(error)
-    assert outcomes[0].ok and all(isinstance(outcome, RequestClosed) for outcome in outcomes[1:])
+    assert outcomes[0].ok
+    assert all(isinstance(outcome, RequestClosed) for outcome in outcomes[1:])
     assert len(d.entered) == 1
 
 
@@ -99,7 +108,9 @@ async def test_fifty_answers_at_once_are_one_effect() -> None:
     outcomes = await soon(asyncio.gather(*(run.wait() for run in runs), return_exceptions=True))
     assert len(d.entered) == 1
     assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
-    assert all(isinstance(outcome, RequestClosed) for outcome in outcomes if isinstance(outcome, BaseException))
+    assert all(
+        isinstance(outcome, RequestClosed) for outcome in outcomes if isinstance(outcome, BaseException)
+    )
 
 
 @pytest.mark.parametrize("second", ["approve", "deny"])
@@ -113,7 +124,8 @@ async def test_the_same_request_twice_in_one_go(second: str) -> None:
     except RequestClosed:
         assert d.entered == []
     log = await built.session("s").store.read("s")
-    assert len(of_type(log, "request.answered")) <= 1 and len(d.entered) <= 1
+    assert len(of_type(log, "request.answered")) <= 1
+    assert len(d.entered) <= 1
 
 
 async def test_unknown_foreign_and_forged_answers_change_nothing() -> None:
@@ -156,7 +168,8 @@ async def test_a_refused_answer_in_a_set_refuses_the_whole_set() -> None:
         await soon(
             built.session("s").resume(None, [waiting.pending[0].approve(), Answer("req_x", "approve")]).wait()
         )
-    assert d.entered == [] and len(await built.session("s").pending()) == 2
+    assert d.entered == []
+    assert len(await built.session("s").pending()) == 2
 
 
 async def test_partial_answers() -> None:
@@ -164,10 +177,12 @@ async def test_partial_answers() -> None:
     waiting = await _waiting(built)
     a, b, c = waiting.pending
     second = await soon(built.session("s").resume(None, [b.approve()]).wait())
-    assert second.state is RunState.WAITING and d.entered == [{"path": "/b"}]
+    assert second.state is RunState.WAITING
+    assert d.entered == [{"path": "/b"}]
     assert [request.id for request in second.pending] == [a.id, c.id]
     done = await soon(built.session("s").resume(None, [c.deny("no"), a.approve()]).wait())
-    assert done.ok and d.entered == [{"path": "/b"}, {"path": "/a"}]
+    assert done.ok
+    assert d.entered == [{"path": "/b"}, {"path": "/a"}]
     results = [m.tool_call_id for m in done.messages if m.tool_call_id]
     assert results == ["call_1", "call_2", "call_3"]
 
@@ -176,7 +191,8 @@ async def test_the_others_run_while_one_waits() -> None:
     d, t = Tool("d", destructive=True), Tool("t")
     built = agent([[call("t", n=1), call("d"), call("t", n=2)], "end"], d, t)
     waiting = await _waiting(built)
-    assert t.entered == [{"n": 1}, {"n": 2}] and d.entered == []
+    assert t.entered == [{"n": 1}, {"n": 2}]
+    assert d.entered == []
     assert len(waiting.pending) == 1
 
 
@@ -187,7 +203,9 @@ async def test_a_fresh_process_can_answer() -> None:
     second = agent(["end"], d := Tool("d", destructive=True), session_store=store)
     (request,) = await second.session("s").pending()
     result = await soon(second.session("s").resume(None, [request.approve()]).wait())
-    assert result.ok and result.output == "end" and len(d.entered) == 1
+    assert result.ok
+    assert result.output == "end"
+    assert len(d.entered) == 1
     assert result.run_id == waiting.run_id
     assert [event.seq for event in result.events] == list(range(1, len(result.events) + 1))
 
@@ -204,7 +222,9 @@ def test_the_digest_names_exactly_one_effect() -> None:
     others = [
         effect_digest(replace(spec, name="u"), {"path": "/a"}, session_id="s", run_id="r"),
         effect_digest(replace(spec, description="e"), {"path": "/a"}, session_id="s", run_id="r"),
-        effect_digest(replace(spec, parameters={"type": "object"}), {"path": "/a"}, session_id="s", run_id="r"),
+        effect_digest(
+            replace(spec, parameters={"type": "object"}), {"path": "/a"}, session_id="s", run_id="r"
+        ),
         effect_digest(replace(spec, destructive=True), {"path": "/a"}, session_id="s", run_id="r"),
         effect_digest(spec, {"path": "/b"}, session_id="s", run_id="r"),
         effect_digest(spec, {"path": "/a", "x": None}, session_id="s", run_id="r"),
@@ -254,13 +274,16 @@ async def test_a_tool_that_changed_while_the_human_thought_is_asked_about_again(
     second, d = _wiper("end", session_store=store)
     d.spec = replace(d.spec, **_CHANGES[change])
     again = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and d.entered == []
+    assert again.state is RunState.WAITING
+    assert d.entered == []
     (fresh,) = again.pending
-    assert fresh.id != waiting.pending[0].id and fresh.digest != waiting.pending[0].digest
+    assert fresh.id != waiting.pending[0].id
+    assert fresh.digest != waiting.pending[0].digest
     with pytest.raises(RequestClosed):
         await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
     done = await soon(second.session("s").resume(None, [fresh.approve()]).wait())
-    assert done.ok and len(d.entered) == 1
+    assert done.ok
+    assert len(d.entered) == 1
 
 
 async def test_a_tool_that_changes_between_yes_and_run_is_asked_about_again() -> None:
@@ -273,7 +296,8 @@ async def test_a_tool_that_changes_between_yes_and_run_is_asked_about_again() ->
 
     built.on("tool.decided", change)
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert d.entered == [] and again.state is RunState.WAITING
+    assert d.entered == []
+    assert again.state is RunState.WAITING
 
 
 async def test_a_tool_that_vanished_is_an_error_not_a_crash() -> None:
@@ -282,7 +306,8 @@ async def test_a_tool_that_vanished_is_an_error_not_a_crash() -> None:
     waiting = await _waiting(first)
     second = agent(["end"], Tool("other"), session_store=store)
     result = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok and of_type(result.events, "tool.finished")[0].error.code == "tool_not_found"
+    assert result.ok
+    assert of_type(result.events, "tool.finished")[0].error.code == "tool_not_found"
 
 
 async def test_arguments_edited_by_a_gate_are_the_ones_shown_and_run() -> None:
@@ -291,7 +316,8 @@ async def test_arguments_edited_by_a_gate_are_the_ones_shown_and_run() -> None:
     waiting = await _waiting(built)
     assert waiting.pending[0].arguments == '{"path":"/edited"}'
     result = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok and d.entered == [{"path": "/edited"}]
+    assert result.ok
+    assert d.entered == [{"path": "/edited"}]
 
 
 @pytest.mark.parametrize("field", ["arguments", "name", "run_id", "session_id", "digest"])
@@ -322,9 +348,12 @@ async def test_a_log_that_was_tampered_with_does_not_run(field: str) -> None:
     second = agent(["end"], d, e, session_store=store)
     result = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
     if field in ("run_id", "session_id"):
-        assert result.ok and len(d.entered) == 1
+        assert result.ok
+        assert len(d.entered) == 1
     else:
-        assert result.state is RunState.WAITING and d.entered == [] and e.entered == []
+        assert result.state is RunState.WAITING
+        assert d.entered == []
+        assert e.entered == []
 
 
 async def test_only_the_providers_call_id_may_differ() -> None:
@@ -343,7 +372,8 @@ async def test_the_same_call_again_is_asked_again() -> None:
     built, d = _wiper(call("d", path="/a"), call("d", path="/a"), "end")
     waiting = await _waiting(built)
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and len(d.entered) == 1
+    assert again.state is RunState.WAITING
+    assert len(d.entered) == 1
     assert again.pending[0].id != waiting.pending[0].id
 
 
@@ -352,16 +382,16 @@ async def test_two_equal_calls_of_one_reply_need_two_answers() -> None:
     waiting = await _waiting(built)
     assert len({request.id for request in waiting.pending}) == 2
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and len(d.entered) == 1
+    assert again.state is RunState.WAITING
+    assert len(d.entered) == 1
 
 
 async def test_a_provider_that_repeats_its_ids_cannot_reuse_a_yes() -> None:
-    built, d = _wiper(
-        ToolCall("same", "d", '{"path":"/a"}'), ToolCall("same", "d", '{"path":"/b"}'), "end"
-    )
+    built, d = _wiper(ToolCall("same", "d", '{"path":"/a"}'), ToolCall("same", "d", '{"path":"/b"}'), "end")
     waiting = await _waiting(built)
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and d.entered == [{"path": "/a"}]
+    assert again.state is RunState.WAITING
+    assert d.entered == [{"path": "/a"}]
     with pytest.raises(RequestClosed):
         await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
 
@@ -392,11 +422,13 @@ async def test_a_yes_that_was_not_used_in_time_is_asked_again() -> None:
 
     built.on("request.answered", passes)
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and d.entered == []
+    assert again.state is RunState.WAITING
+    assert d.entered == []
     assert "expired" in again.pending[0].prompt
     built.off("request.answered", passes)
     done = await soon(built.session("s").resume(None, [again.pending[0].approve()]).wait())
-    assert done.ok and len(d.entered) == 1
+    assert done.ok
+    assert len(d.entered) == 1
 
 
 async def test_a_yes_of_the_future_does_not_hold() -> None:
@@ -407,7 +439,8 @@ async def test_a_yes_of_the_future_does_not_hold() -> None:
     waiting = await _waiting(built)
     built.on("request.answered", lambda **_: setattr(clock, "now", clock.now - 1_000_000))
     again = await soon(built.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert again.state is RunState.WAITING and d.entered == []
+    assert again.state is RunState.WAITING
+    assert d.entered == []
 
 
 async def test_an_expired_request_takes_no_answer() -> None:
@@ -419,7 +452,8 @@ async def test_an_expired_request_takes_no_answer() -> None:
     session = built.session("s").store.log._sessions["s"]
     expiring = replace(waiting.pending[0], expires_at=clock.now + 10)
     events = [
-        replace(event, request=expiring) if event.type == "request.opened" else event for event in session.events
+        replace(event, request=expiring) if event.type == "request.opened" else event
+        for event in session.events
     ]
     session.events[:] = events
     session.runs[waiting.run_id] = list(events)
@@ -433,7 +467,8 @@ async def test_an_answer_after_the_end_is_refused() -> None:
     built, d = _wiper()
     waiting = await _waiting(built)
     ended = await built.session("s").resume(waiting.run_id).cancel()
-    assert ended is not None and ended.state is RunState.CANCELLED
+    assert ended is not None
+    assert ended.state is RunState.CANCELLED
     with pytest.raises(RequestClosed):
         await soon(built.session("s").resume(waiting.run_id, [waiting.pending[0].approve()]).wait())
     assert d.entered == []
@@ -451,7 +486,8 @@ async def test_a_human_in_place_is_recorded_like_any_other() -> None:
     built, d = _wiper(human=lambda request: request.approve(by="ana"))
     result = await soon(built.session("s").run("go"))
     words = types(result.events)
-    assert result.ok and len(d.entered) == 1
+    assert result.ok
+    assert len(d.entered) == 1
     assert words.index("request.opened") < words.index("request.answered") < words.index("tool.decided")
     assert of_type(result.events, "request.answered")[0].answer.by == "ana"
 

@@ -43,11 +43,12 @@ async def test_the_disk_is_full_at_the_nth_save(error: Exception) -> None:
         session = agent(_script(), *tools, session_store=store).session("s")
         result = await soon(session.run("go"))
         assert result.state is RunState.FAILED, n
-        assert result.error is not None and result.error.code == "store", n
+        assert result.error is not None, n
+        assert result.error.code == "store", n
         if n == appends:
             assert result.output == "the answer", "the answer is lost with the disk"
         log = await store.read("s")
-        assert "run.finished" not in types(log) and "run.cancelling" not in types(log), n
+        assert not {"run.finished", "run.cancelling"} & set(types(log)), n
         fold(log)
 
         store.fails_at = 0
@@ -55,7 +56,8 @@ async def test_the_disk_is_full_at_the_nth_save(error: Exception) -> None:
         mended = _script() if n <= 2 else left
         again = agent(mended, *tools, session_store=store, human=lambda request: True).session("s")
         done = await soon(again.resume().wait())
-        assert done.ok and done.output == "the answer", (n, done)
+        assert done.ok, (n, done)
+        assert done.output == "the answer", n
         assert faults_of_pairing(done.messages) is None, n
         asked = [e for e in of_type(done.events, "request.opened") if e.request.origin == "recovery"]
         assert len(tools[1].entered) == 1 or asked, n
@@ -106,7 +108,9 @@ async def test_cancel_with_a_broken_store() -> None:
     await soon(reached.wait())
     store.fails_at = 1
     result = await soon(run.cancel())
-    assert result.state is RunState.FAILED and result.error is not None and result.error.code == "store"
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "store"
     await no_strangers()
 
 
@@ -137,7 +141,8 @@ class Careless(InMemorySessionStore):
 async def test_a_lease_that_cannot_be_given_back_does_not_hide_the_result() -> None:
     session = agent(_script(), *_tools(), session_store=Careless("release")).session("s")
     result = await soon(session.run("go"))
-    assert result.ok and result.output == "the answer"
+    assert result.ok
+    assert result.output == "the answer"
 
 
 @pytest.mark.parametrize("method", ["read", "acquire"])
@@ -176,7 +181,8 @@ async def test_a_session_that_was_taken_over_is_left_alone() -> None:
         store, tools = TakenOver(at), _tools()
         session = agent(_script(), *tools, session_store=store).session("s")
         result = await soon(session.run("go"))
-        assert result.state is RunState.FAILED and result.error is not None
+        assert result.state is RunState.FAILED
+        assert result.error is not None
         assert result.error.code == LeaseLost.code
         assert len(await store.read("s")) == store.log.head("s")
         started = {event.name for event in of_type(await store.read("s"), "tool.started")}

@@ -27,7 +27,8 @@ def _limits(**limits: Any) -> Runtime:
 
 def _reached(result: RunResult[Any], limit: str) -> Any:
     assert result.state is RunState.LIMIT_REACHED, result
-    assert result.error is not None and result.error.code == "budget_exceeded"
+    assert result.error is not None
+    assert result.error.code == "budget_exceeded"
     (event,) = of_type(result.events, "limit.reached")
     assert event.limit == limit
     assert types(result.events)[-1] == "run.finished"
@@ -64,7 +65,8 @@ async def test_exactly_the_tool_calls_allowed_is_success() -> None:
     result = await soon(
         agent([[call("t", n=1), call("t", n=2)], "end"], t, runtime=_limits(max_tool_calls=2)).run("go")
     )
-    assert result.ok and len(t.entered) == 2
+    assert result.ok
+    assert len(t.entered) == 2
 
 
 async def test_calls_that_never_ran_do_not_count() -> None:
@@ -72,7 +74,8 @@ async def test_calls_that_never_ran_do_not_count() -> None:
     t = Tool("t")
     runtime = _limits(max_tool_calls=1)
     result = await soon(agent([call("nope"), call("t"), "end"], t, runtime=runtime).run("go"))
-    assert result.ok and len(t.entered) == 1
+    assert result.ok
+    assert len(t.entered) == 1
 
 
 async def test_tokens() -> None:
@@ -80,7 +83,8 @@ async def test_tokens() -> None:
     replies = [say("", call("t", n=n), usage=usage) for n in range(5)]
     result = await soon(agent(replies, Tool("t"), runtime=_limits(max_tokens=250)).run("go"))
     event = _reached(result, "max_tokens")
-    assert result.iterations == 3 and event.spent == result.usage.total_tokens == 300
+    assert result.iterations == 3
+    assert event.spent == result.usage.total_tokens == 300
 
 
 async def test_money() -> None:
@@ -90,7 +94,8 @@ async def test_money() -> None:
     session.limits = RuntimeLimits(max_cost=1.0).of_a_run()
     result = await soon(session.run("go"))
     event = _reached(result, "max_cost")
-    assert event.spent == pytest.approx(1.2) and result.cost == pytest.approx(1.2)
+    assert event.spent == pytest.approx(1.2)
+    assert result.cost == pytest.approx(1.2)
 
 
 async def test_a_limit_on_money_needs_a_price() -> None:
@@ -151,10 +156,13 @@ async def test_waiting_for_a_human_is_no_wall_time() -> None:
         clock.now += 1000.0
         return True
 
-    built = agent([call("d"), "end"], Tool("d", destructive=True), human=human, runtime=_limits(max_seconds=50))
+    built = agent(
+        [call("d"), "end"], Tool("d", destructive=True), human=human, runtime=_limits(max_seconds=50)
+    )
     built.engine.clock = clock
     result = await soon(built.run("go"))
-    assert result.ok and result.duration_ms == 0
+    assert result.ok
+    assert result.duration_ms == 0
 
 
 async def test_a_human_who_takes_long_before_a_cancel_is_no_wall_time() -> None:
@@ -181,7 +189,8 @@ async def test_a_process_that_was_dead_spent_no_time() -> None:
     waiting = await soon(session.run("go"))
     clock.now += 1000.0
     result = await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok and result.duration_ms == 0
+    assert result.ok
+    assert result.duration_ms == 0
 
 
 async def test_a_clock_that_steps_back_does_not_break_the_count() -> None:
@@ -189,7 +198,8 @@ async def test_a_clock_that_steps_back_does_not_break_the_count() -> None:
     built = agent([call("t"), "end"], Tool("t", lambda _: setattr(clock, "now", clock.now - 500) or "ok"))
     built.engine.clock = clock
     result = await soon(built.run("go"))
-    assert result.ok and result.duration_ms == 0
+    assert result.ok
+    assert result.duration_ms == 0
 
 
 # --- the same failure, again and again ---------------------------------------------------------------
@@ -202,8 +212,10 @@ def _bad(_: Any) -> str:
 async def test_three_identical_failing_rounds_are_stuck() -> None:
     t = Tool("t", _bad)
     result = await soon(agent([call("t", x=1)] * 9, t).run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
-    assert result.error.code == "stuck" and len(t.entered) == 3
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "stuck"
+    assert len(t.entered) == 3
     assert faults_of_pairing(result.messages) is None
 
 
@@ -223,8 +235,11 @@ async def test_other_rounds_are_not_stuck(replies: list[Any]) -> None:
 
 async def test_refusals_and_unknown_tools_can_be_stuck_too() -> None:
     for replies in ([call("nope")] * 9, [call("d")] * 9, [call("d", x=1)] * 9):
-        result = await soon(agent(replies, Tool("d", destructive=True), human=lambda request: False).run("go"))
-        assert result.error is not None and result.error.code == "stuck"
+        result = await soon(
+            agent(replies, Tool("d", destructive=True), human=lambda request: False).run("go")
+        )
+        assert result.error is not None
+        assert result.error.code == "stuck"
 
 
 # --- children ----------------------------------------------------------------------------------------
@@ -303,9 +318,11 @@ async def test_what_a_run_and_its_children_spent_is_in_the_result() -> None:
     child = agent([call("grand", task="g"), "child"], grand.as_tool(name="grand", description="g"))
     parent = agent([call("child", task="c"), "end"], child.as_tool(name="child", description="c"))
     result = await soon(parent.run("go"))
-    assert result.ok and result.usage.total_tokens == 6 * 15
+    assert result.ok
+    assert result.usage.total_tokens == 6 * 15
     (finished,) = of_type(result.events, "child.finished")
-    assert finished.iterations == 4 and finished.tool_calls == 2
+    assert finished.iterations == 4
+    assert finished.tool_calls == 2
 
 
 @pytest.mark.parametrize("deepest", [0, 1, 2, 3])
@@ -367,6 +384,8 @@ async def test_a_run_started_by_a_tool_shares_the_budget() -> None:
         result = await inner.session().run("inner", parent=context)
         return result.status
 
-    result = await soon(agent([call("delegate"), "end"], delegate, runtime=_limits(max_iterations=5)).run("go"))
+    result = await soon(
+        agent([call("delegate"), "end"], delegate, runtime=_limits(max_iterations=5)).run("go")
+    )
     assert len(provider.requests) <= 4
     assert result.state in (RunState.COMPLETED, RunState.LIMIT_REACHED)

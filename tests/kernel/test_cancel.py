@@ -224,7 +224,8 @@ async def test_leaving_a_stream_cancels_the_run(place: str, whose: str) -> None:
     await no_strangers(before)
     if whose == "session":
         log = await session.store.read(session.id)
-        assert types(log)[-1] == "run.finished" and log[-1].state is RunState.CANCELLED  # type: ignore[attr-defined]
+        assert types(log)[-1] == "run.finished"
+        assert log[-1].state is RunState.CANCELLED
         assert len(of_type(log, "tool.finished")) == scene.calls
     assert scene.gate.interrupted <= 1
 
@@ -238,7 +239,8 @@ async def test_leaving_a_stream_after_any_event(after: int) -> None:
             if event.seq >= after:
                 break
     log = await session.store.read(session.id)
-    assert types(log).count("run.finished") == 1 and types(log)[-1] == "run.finished"
+    assert types(log).count("run.finished") == 1
+    assert types(log)[-1] == "run.finished"
     again = await soon(built.session(session.id).run("again"))
     assert again.state is not RunState.CANCELLED
     assert faults_of_pairing(_sent(built)) is None
@@ -271,7 +273,8 @@ async def test_cancel_a_run_that_queues_behind_another() -> None:
     await asyncio.sleep(0)
     try:
         result = await soon(second.cancel(), 1)
-        assert result is not None and result.state is RunState.CANCELLED
+        assert result is not None
+        assert result.state is RunState.CANCELLED
     finally:
         gate.open.set()
     assert (await soon(first.wait())).ok
@@ -313,7 +316,8 @@ async def test_cancel_while_the_end_is_being_saved() -> None:
     result = await soon(cancelling)
     assert result.state is RunState.COMPLETED
     log = await session.store.read(session.id)
-    assert types(log)[-1] == "run.finished" and list(result.events) == log
+    assert types(log)[-1] == "run.finished"
+    assert list(result.events) == log
 
 
 async def test_cancel_a_run_that_is_parked() -> None:
@@ -335,14 +339,15 @@ async def test_cancel_a_run_that_is_parked() -> None:
 
 async def test_cancel_in_the_very_moment_a_run_parks() -> None:
     """Whoever waits for the handle gets a result, whether they are told of the wait or of the cancel."""
-    for turns in range(0, 30):
+    for turns in range(30):
         session = agent([call("t"), "end"], Tool("t", destructive=True), session_store=SlowStore()).session()
         run = session.start("go")
         waiters = [asyncio.create_task(run.wait()) for _ in range(3)]
         for _ in range(turns):
             await asyncio.sleep(0)
         result = await soon(run.cancel())
-        assert result is not None and result.state is RunState.CANCELLED, turns
+        assert result is not None, turns
+        assert result.state is RunState.CANCELLED, turns
         for waiter in waiters:
             assert (await soon(waiter)).state in (RunState.WAITING, RunState.CANCELLED), turns
 
@@ -403,7 +408,8 @@ async def test_wall_time_leaves_the_callers_task_as_it_was() -> None:
     result = await soon(built.run("go"))
     task = asyncio.current_task()
     assert result.state is RunState.LIMIT_REACHED
-    assert task is not None and task.cancelling() == 0
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_cancellation_from_outside_is_not_swallowed_while_a_limit_is_written_down() -> None:
@@ -499,7 +505,8 @@ async def test_cancelling_the_handle_that_waited_reaches_the_run_that_goes_on() 
     await soon(gate.reached.wait())
     try:
         result = await soon(parked.cancel(), 1)
-        assert result is not None and result.state is RunState.CANCELLED
+        assert result is not None
+        assert result.state is RunState.CANCELLED
         assert (await soon(resumed.wait())).state is RunState.CANCELLED
     finally:
         gate.open.set()
@@ -569,7 +576,7 @@ async def test_cancel_is_told_to_the_watchers_and_the_records() -> None:
 
 async def test_everything_can_be_cancelled_at_every_turn_of_the_loop() -> None:
     """Cancel after the n-th turn of the event loop, for all n: always one whole, valid, settled run."""
-    for turns in range(0, 120):
+    for turns in range(120):
         store = SlowStore()
         tools = [Tool("a", concurrency_safe=True), Tool("b"), Tool("d", destructive=True)]
         replies = [[call("a"), call("a"), call("b")], [call("d"), call("a")], "end"]

@@ -68,7 +68,9 @@ async def test_run_stream_and_start_are_one_path(script: str) -> None:
     run = _agent(SCRIPTS[script]).session().start("go")
     followed = [event async for event in run.events()]
     result = await soon(run.wait())
-    assert plain(ran.events) == plain(streamed) == plain(from_agent) == plain(followed) == plain(result.events)
+    assert (
+        plain(ran.events) == plain(streamed) == plain(from_agent) == plain(followed) == plain(result.events)
+    )
     for name in ("state", "output", "usage", "iterations", "cost", "error"):
         assert getattr(ran, name) == getattr(result, name), name
     assert list(ran.messages) == list(result.messages)
@@ -175,7 +177,8 @@ async def test_following_a_finished_run_that_is_resumed(kept: str, tmp_path: Pat
     run = built.session("s").resume(done.run_id)
     at_once = asyncio.create_task(_read(run))
     again = await soon(run.wait())
-    assert again.state is RunState.COMPLETED and again.output == "end"
+    assert again.state is RunState.COMPLETED
+    assert again.output == "end"
     assert await _kept(at_once) == list(done.events)
     assert types(await store.read("s"))[-1] == "run.finished"
     await store.aclose()
@@ -199,7 +202,9 @@ async def test_two_ways_to_follow_and_to_wait() -> None:
     seen = [event async for event in run]
     assert types(seen)[-1] == "run.finished"
     assert (await run).output == "end"
-    assert run.result is not None and run.result.ok and run.state is RunState.COMPLETED
+    assert run.result is not None
+    assert run.result.ok
+    assert run.state is RunState.COMPLETED
 
 
 async def test_waiting_can_be_cancelled_without_stopping_the_run() -> None:
@@ -224,14 +229,18 @@ async def test_the_result_answers_attributes_and_keys() -> None:
     ):  # fmt: skip
         assert result[name] == getattr(result, name), name
         assert name in result
-    assert result["status"] == "completed" and result.get("nothing") is None
+    assert result["status"] == "completed"
+    assert result.get("nothing") is None
     with pytest.raises(KeyError):
         result["_private"]
-    assert result.iterations == 2 and result.usage.total_tokens == 30
-    assert result.messages[0].role is Role.USER and result.messages[-1].content == "end"
+    assert result.iterations == 2
+    assert result.usage.total_tokens == 30
+    assert result.messages[0].role is Role.USER
+    assert result.messages[-1].content == "end"
     assert (await run.artifacts())[0].metadata["content"] == "end"
     transcript = await run.transcript()
-    assert transcript["state"] == "completed" and transcript["output"] == "end"
+    assert transcript["state"] == "completed"
+    assert transcript["output"] == "end"
     assert msgspec.json.encode(transcript)
 
 
@@ -257,9 +266,10 @@ async def test_runs_of_one_session_take_turns_in_order() -> None:
         assert [m.content for m in request.messages][::2] == [f"question {k}" for k in range(n + 1)]
     log = await session.store.read(session.id)
     assert [e.run_id for e in of_type(log, "run.started")] == [run.id for run in runs]
-    assert types(log) == ["run.started", "model.replied", "quality.judged", "run.finished"] * 10 or types(
-        log
-    ) == ["run.started", "model.replied", "run.finished"] * 10
+    assert (
+        types(log) == ["run.started", "model.replied", "quality.judged", "run.finished"] * 10
+        or types(log) == ["run.started", "model.replied", "run.finished"] * 10
+    )
 
 
 async def test_resume_none_takes_the_newest_unfinished_run() -> None:
@@ -270,9 +280,11 @@ async def test_resume_none_takes_the_newest_unfinished_run() -> None:
     assert first.state is second.state is RunState.WAITING
     assert {request.run_id for request in await session.pending()} == {first.run_id, second.run_id}
     done = await soon(session.resume(None, [second.pending[0].approve()]).wait())
-    assert done.run_id == second.run_id and done.output == "second done"
+    assert done.run_id == second.run_id
+    assert done.output == "second done"
     rest = await soon(session.resume(answers=[first.pending[0].approve()]).wait())
-    assert rest.run_id == first.run_id and rest.output == "first done"
+    assert rest.run_id == first.run_id
+    assert rest.output == "first done"
     with pytest.raises(RecordNotFound):
         await soon(session.resume().wait())
 
@@ -284,7 +296,8 @@ async def test_an_answer_to_another_run_of_the_session_is_refused() -> None:
     await soon(session.run("second"))
     with pytest.raises(RequestClosed):
         await soon(session.resume(None, [first.pending[0].approve()]).wait())
-    assert d.entered == [] and len(await session.pending()) == 2
+    assert d.entered == []
+    assert len(await session.pending()) == 2
 
 
 async def _read(run: Run[Any], after: int = 0) -> list[Event]:

@@ -72,7 +72,8 @@ async def test_a_provider_that_raises_fails_the_run(error: Exception, streamed: 
     session = Agent(model=OddProvider(error)).session()
     result = await soon(session.start("go").wait() if streamed else session.run("go"))
     assert result.state is RunState.FAILED
-    assert result.error is not None and result.error.code
+    assert result.error is not None
+    assert result.error.code
     assert types(result.events)[-1] == "run.finished"
 
 
@@ -88,7 +89,8 @@ async def test_a_provider_whose_own_work_was_cancelled_has_failed() -> None:
 
     result = await soon(Agent(model=Inner(None)).run("go"))
     assert result.state is RunState.FAILED
-    assert result.error is not None and result.error.code.startswith("provider")
+    assert result.error is not None
+    assert result.error.code.startswith("provider")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,8 @@ async def test_a_provider_whose_own_work_was_cancelled_has_failed() -> None:
 async def test_a_reply_that_is_none_is_a_typed_failure(reply: Any) -> None:
     result = await soon(Agent(model=OddProvider(reply)).run("go"))
     assert result.state is RunState.FAILED
-    assert result.error is not None and result.error.code in ("malformed_reply", "provider")
+    assert result.error is not None
+    assert result.error.code in ("malformed_reply", "provider")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,17 @@ async def test_a_reply_that_is_none_is_a_typed_failure(reply: Any) -> None:
         ToolCall("1", "\ud800", "{}"),
         ToolCall("1", "t", '{"x": "\ud800"}'),
     ],
-    ids=["no name", "no arguments", "dict", "no id", "list id", "empty name", "empty", "surrogate", "surrogate argument"],
+    ids=[
+        "no name",
+        "no arguments",
+        "dict",
+        "no id",
+        "list id",
+        "empty name",
+        "empty",
+        "surrogate",
+        "surrogate argument",
+    ],
 )
 async def test_a_call_of_wrong_types_never_breaks_out(bad: ToolCall) -> None:
     scripted = ScriptedProvider([ChatResponse(ChatMessage(Role.ASSISTANT, None, tool_calls=(bad,))), "end"])
@@ -128,7 +141,9 @@ async def test_a_call_of_wrong_types_never_breaks_out(bad: ToolCall) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["\ud800 half a pair", "nul \x00", "\u202e", "x" * 200_000], ids=["surrogate", "nul", "bidi", "big"]
+    "text",
+    ["\ud800 half a pair", "nul \x00", "\u202e", "x" * 200_000],
+    ids=["surrogate", "nul", "bidi", "big"],
 )
 @pytest.mark.parametrize("where", ["reply", "result", "name"])
 async def test_odd_text_survives_a_durable_store(text: str, where: str, tmp_path: Path) -> None:
@@ -140,7 +155,9 @@ async def test_odd_text_survives_a_durable_store(text: str, where: str, tmp_path
         replies = [ToolCall("c1", text[:64], "{}"), "end"]
     store = SqliteSessionStore(tmp_path / "s.db")
     built = Agent(
-        model=ScriptedProvider(replies), tools=[Tool("odd", lambda _: text if where == "result" else "ok")], session_store=store
+        model=ScriptedProvider(replies),
+        tools=[Tool("odd", lambda _: text if where == "result" else "ok")],
+        session_store=store,
     )
     result = await soon(built.session(SessionConfig(id="s")).run("go"))
     assert result.state is RunState.COMPLETED, result.error
@@ -154,7 +171,8 @@ async def test_a_reply_speaks_for_the_assistant_only(role: Any) -> None:
     if result.state is RunState.COMPLETED:
         assert result.messages[-1].role is Role.ASSISTANT
     else:
-        assert result.state is RunState.FAILED and result.error is not None
+        assert result.state is RunState.FAILED
+        assert result.error is not None
     assert [m.role for m in result.messages][:1] == [Role.USER]
     assert all(m.role is Role.ASSISTANT for m in result.messages[1:])
 
@@ -210,28 +228,35 @@ async def test_calls_of_a_reply_that_was_cut_short_are_not_run(stop: StopReason)
 )
 async def test_a_reply_that_was_cut_short_is_no_success(stop: StopReason) -> None:
     result = await soon(agent([say("half an ans", stop_reason=stop)]).run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
+    assert result.state is RunState.FAILED
+    assert result.error is not None
     assert result.output == "half an ans"
 
 
-@pytest.mark.parametrize("reply", [say(""), say("", stop_reason=StopReason.TOOL_USE)], ids=["stop", "tool_use"])
+@pytest.mark.parametrize(
+    "reply", [say(""), say("", stop_reason=StopReason.TOOL_USE)], ids=["stop", "tool_use"]
+)
 async def test_an_empty_reply_is_no_success(reply: ChatResponse) -> None:
     result = await soon(agent([reply]).run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
+    assert result.state is RunState.FAILED
+    assert result.error is not None
     assert result.error.code == "empty_reply"
 
 
 async def test_more_calls_than_any_service_allows_are_a_broken_reply() -> None:
     t = Tool("t")
     result = await soon(agent([[call("t") for _ in range(129)]], t).run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
-    assert result.error.code == "malformed_reply" and t.entered == []
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "malformed_reply"
+    assert t.entered == []
 
 
 async def test_as_many_calls_as_services_allow_all_run() -> None:
     t = Tool("t", concurrency_safe=True)
     result = await soon(agent([[call("t", n=n) for n in range(128)], "end"], t).run("go"))
-    assert result.ok and len(t.entered) == 128
+    assert result.ok
+    assert len(t.entered) == 128
     assert faults_of_pairing(result.messages) is None
 
 
@@ -239,7 +264,7 @@ async def test_as_many_calls_as_services_allow_all_run() -> None:
     "ids", [["", ""], ["a", "a"], ["", "call_1_0"], ["x", "x", "call_1_1"], ["call_1_1", ""]], ids=repr
 )
 async def test_each_call_has_an_id_of_its_own(ids: list[str]) -> None:
-    calls = tuple(ToolCall(id, "t", "{}") for id in ids)
+    calls = tuple(ToolCall(name, "t", "{}") for name in ids)
     reply = ChatResponse(ChatMessage(Role.ASSISTANT, None, tool_calls=calls))
     result = await soon(Agent(model=OddThenEnd(reply), tools=[Tool("t")]).run("go"))
     assert result.ok
@@ -301,7 +326,8 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model(text: str, kind: 
     result = await soon(agent([ToolCall("c1", "t", text), "end"], handler).run("go"))
     assert result.ok
     (finished,) = of_type(result.events, "tool.finished")
-    assert finished.outcome == "error" and finished.error.code == "tool_arguments"
+    assert finished.outcome == "error"
+    assert finished.error.code == "tool_arguments"
     assert ran == []
     assert faults_of_pairing(result.messages) is None
 
@@ -310,13 +336,16 @@ async def test_not_a_number_is_refused_before_a_human_is_asked() -> None:
     """Shown as null and run as nan would be two different calls."""
     anything = Tool("t", destructive=True)
     result = await soon(agent([ToolCall("c1", "t", '{"x": NaN}'), "end"], anything).run("go"))
-    assert result.ok and anything.entered == []
+    assert result.ok
+    assert anything.entered == []
 
 
 async def test_an_unknown_tool_is_told_to_the_model() -> None:
     result = await soon(agent([call("nope"), "end"], Tool("t")).run("go"))
     (finished,) = of_type(result.events, "tool.finished")
-    assert result.ok and finished.outcome == "error" and finished.error.code == "tool_not_found"
+    assert result.ok
+    assert finished.outcome == "error"
+    assert finished.error.code == "tool_not_found"
 
 
 # --- tools ----------------------------------------------------------------------------------------------
@@ -371,7 +400,8 @@ def test_what_a_tool_raises_is_its_own_result(raised: BaseException, beside: boo
     assert not isinstance(result, BaseException), f"{result!r} broke out of the run"
     assert result.state is RunState.COMPLETED
     bad = next(e for e in of_type(result.events, "tool.finished") if e.name == "bad")
-    assert bad.outcome == "error" and bad.error is not None
+    assert bad.outcome == "error"
+    assert bad.error is not None
     assert faults_of_pairing(result.messages) is None
 
 
@@ -390,10 +420,14 @@ async def test_a_tools_own_timeout_is_not_ours() -> None:
 async def test_a_tool_beyond_its_timeout_is_stopped_alone() -> None:
     gate = Gate()
     slow = Tool("slow", gate, timeout=0.02, concurrency_safe=True)
-    result = await soon(agent([[call("slow"), call("t")], "end"], slow, Tool("t", concurrency_safe=True)).run("x"))
-    assert result.ok and gate.interrupted == 1
+    result = await soon(
+        agent([[call("slow"), call("t")], "end"], slow, Tool("t", concurrency_safe=True)).run("x")
+    )
+    assert result.ok
+    assert gate.interrupted == 1
     slow_end, fast_end = sorted(of_type(result.events, "tool.finished"), key=lambda e: e.name)
-    assert slow_end.outcome == "timeout" and slow_end.error.code == "tool_timeout"
+    assert slow_end.outcome == "timeout"
+    assert slow_end.error.code == "tool_timeout"
     assert fast_end.outcome == "ok"
     await no_strangers()
 
@@ -429,7 +463,9 @@ async def test_what_a_tool_returns_is_a_result_or_its_error(returned: Any) -> No
     ],
     ids=["data", "metadata", "set", "bytes"],
 )
-async def test_a_result_that_cannot_be_kept_costs_that_call_only(returned: ToolResult, tmp_path: Path) -> None:
+async def test_a_result_that_cannot_be_kept_costs_that_call_only(
+    returned: ToolResult, tmp_path: Path
+) -> None:
     store = SqliteSessionStore(tmp_path / "s.db")
     built = agent([call("t"), "end"], Tool("t", lambda _: returned), session_store=store)
     result = await soon(built.session().run("go"))
@@ -453,7 +489,9 @@ async def test_parked_by_a_tool_that_may_not_be_entered_again_is_a_clear_error()
 
     result = await soon(agent([call("t"), "end"], Tool("t", park)).run("go"))
     (finished,) = of_type(result.events, "tool.finished")
-    assert result.ok and finished.outcome == "error" and "idempotent" in finished.result.text
+    assert result.ok
+    assert finished.outcome == "error"
+    assert "idempotent" in finished.result.text
 
 
 async def test_parked_for_nothing_does_not_spin() -> None:
@@ -534,7 +572,8 @@ async def test_a_watcher_of_everything_that_raises_denies_nothing() -> None:
         raise RuntimeError("watching went wrong")
 
     built.on("*", broken)
-    assert (await soon(built.run("go"))).ok and len(t.entered) == 1
+    assert (await soon(built.run("go"))).ok
+    assert len(t.entered) == 1
 
 
 async def test_a_watcher_of_everything_sees_each_event_once() -> None:

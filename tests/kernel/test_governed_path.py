@@ -20,7 +20,6 @@ from loom.types import RunState
 pytestmark = pytest.mark.timeout(20)
 
 
-
 def veto_when(matches: Callable[[str, dict[str, Any]], bool], reason: str = "never") -> SafetyRule:
     """A veto of the application's own."""
     return SafetyRule.custom(name="v", reason=reason, evaluator=SafetyEvaluator.callable(matches))
@@ -67,9 +66,11 @@ async def test_a_refusal_names_its_source_and_reason_and_nothing_runs(source: st
     assert decided.reason == "because" or source == "rate_limit"
     assert len(t.entered) == (1 if source == "rate_limit" else 0)
     finished = of_type(result.events, "tool.finished")[-1]
-    assert finished.outcome == "denied" and finished.error.code == "tool_denied"
+    assert finished.outcome == "denied"
+    assert finished.error.code == "tool_denied"
     assert list(result.denied) == [finished]
-    assert result.ok and faults_of_pairing(result.messages) is None
+    assert result.ok
+    assert faults_of_pairing(result.messages) is None
     words = types(result.events)
     assert words.index("tool.decided") < words.index("tool.finished")
 
@@ -84,23 +85,21 @@ async def test_the_gates_stand_in_order_and_the_first_refusal_ends_it() -> None:
         seen.append("veto")
         return False
 
-    policy = GovernancePolicy.default(
-        rules=[PermissionRule.deny("t")], vetoes=[veto_when(veto)]
-    )
+    policy = GovernancePolicy.default(rules=[PermissionRule.deny("t")], vetoes=[veto_when(veto)])
     built = agent([call("t"), "end"], Tool("t"), governance=policy)
     built.on("before_tool", hook)
     result = await soon(built.run("go"))
-    assert seen == ["hook"] and _decided(result).source == "permission"
+    assert seen == ["hook"]
+    assert _decided(result).source == "permission"
 
 
 async def test_a_refused_call_does_not_use_up_the_rate() -> None:
     t = Tool("t", parameters=WRITE)
-    policy = GovernancePolicy.default(
-        rules=[PermissionRule.deny("t", path="bad")], max_calls_per_minute=1
-    )
+    policy = GovernancePolicy.default(rules=[PermissionRule.deny("t", path="bad")], max_calls_per_minute=1)
     replies = [call("t", path="bad"), call("t", path="good"), "end"]
     result = await soon(agent(replies, t, governance=policy).run("go"))
-    assert result.ok and t.entered == [{"path": "good"}]
+    assert result.ok
+    assert t.entered == [{"path": "good"}]
 
 
 # --- hooks ----------------------------------------------------------------------------------------------
@@ -138,11 +137,15 @@ async def test_what_a_gate_may_say(answer: str, kind: str) -> None:
     built.on("before_tool", slowly if kind == "async" else lambda **_: said)
     result = await soon(built.run("go"))
     if expected == "allow":
-        assert result.ok and len(t.entered) == 1
+        assert result.ok
+        assert len(t.entered) == 1
     elif expected == "deny":
-        assert result.ok and t.entered == [] and _decided(result).source == "hook"
+        assert result.ok
+        assert t.entered == []
+        assert _decided(result).source == "hook"
     else:
-        assert result.state is RunState.WAITING and t.entered == []
+        assert result.state is RunState.WAITING
+        assert t.entered == []
         assert result.pending[0].origin == "hook"
 
 
@@ -158,7 +161,9 @@ async def test_a_gate_that_raises_refuses(kind: str) -> None:
     built = agent([call("t"), "end"], t)
     built.on("before_tool", broken if kind == "sync" else broken_later)
     result = await soon(built.run("go"))
-    assert t.entered == [] and _decided(result).source == "hook" and "hook bug" in _decided(result).reason
+    assert t.entered == []
+    assert _decided(result).source == "hook"
+    assert "hook bug" in _decided(result).reason
 
 
 async def test_the_gate_of_a_tool_is_told_what_the_facts_promise() -> None:
@@ -167,9 +172,12 @@ async def test_the_gate_of_a_tool_is_told_what_the_facts_promise() -> None:
     built.on("before_tool", lambda **payload: seen.append(payload))
     result = await soon(built.run("go"))
     (payload,) = seen
-    assert payload["tool_name"] == "t" and payload["arguments"] == {"x": 1}
-    assert payload["tool_call_id"] == "call_1" and payload["iteration"] == 1
-    assert payload["run_id"] == result.run_id and payload["event_name"] == "before_tool"
+    assert payload["tool_name"] == "t"
+    assert payload["arguments"] == {"x": 1}
+    assert payload["tool_call_id"] == "call_1"
+    assert payload["iteration"] == 1
+    assert payload["run_id"] == result.run_id
+    assert payload["event_name"] == "before_tool"
 
 
 async def test_an_edit_is_what_runs_and_what_is_recorded() -> None:
@@ -183,14 +191,17 @@ async def test_an_edit_is_what_runs_and_what_is_recorded() -> None:
 
 async def test_each_gate_sees_the_edits_before_it_and_so_do_rules_and_vetoes() -> None:
     seen: list[Any] = []
-    policy = GovernancePolicy.default(
-        vetoes=[veto_when(lambda name, args: bool(seen.append(args["path"])))]
-    )
+    policy = GovernancePolicy.default(vetoes=[veto_when(lambda name, args: bool(seen.append(args["path"])))])
     built = agent([call("t", path="1"), "end"], t := Tool("t", parameters=WRITE), governance=policy)
-    built.on("before_tool", lambda arguments, **_: seen.append(arguments["path"]) or HookOutcome.edit(path="2"))
-    built.on("before_tool", lambda arguments, **_: seen.append(arguments["path"]) or HookOutcome.edit(path="3"))
+    built.on(
+        "before_tool", lambda arguments, **_: seen.append(arguments["path"]) or HookOutcome.edit(path="2")
+    )
+    built.on(
+        "before_tool", lambda arguments, **_: seen.append(arguments["path"]) or HookOutcome.edit(path="3")
+    )
     await soon(built.run("go"))
-    assert seen == ["1", "2", "3"] and t.entered == [{"path": "3"}]
+    assert seen == ["1", "2", "3"]
+    assert t.entered == [{"path": "3"}]
 
 
 async def test_an_edit_that_does_not_fit_the_schema_runs_nothing() -> None:
@@ -198,11 +209,14 @@ async def test_an_edit_that_does_not_fit_the_schema_runs_nothing() -> None:
     built = agent([call("t", path="x"), "end"], t)
     built.on("before_tool", lambda **_: HookOutcome.edit(path=7))
     result = await soon(built.run("go"))
-    assert result.ok and t.entered == []
+    assert result.ok
+    assert t.entered == []
     assert of_type(result.events, "tool.finished")[0].outcome == "error"
 
 
-async def test_a_gate_that_changes_the_arguments_in_place_cannot_split_what_is_judged_from_what_runs() -> None:
+async def test_a_gate_that_changes_the_arguments_in_place_cannot_split_what_is_judged_from_what_runs() -> (
+    None
+):
     """Either the change counts everywhere or nowhere: a veto must judge exactly what will run."""
     judged: list[str] = []
     policy = GovernancePolicy.default(
@@ -224,8 +238,10 @@ async def test_gates_of_run_and_model() -> None:
         built = Agent(model=provider)
         built.on(name, lambda **_: HookOutcome.deny("closed today"))
         result = await soon(built.run("go"))
-        assert result.state is RunState.FAILED and result.error is not None
-        assert result.error.code == "denied" and "closed today" in result.error.message
+        assert result.state is RunState.FAILED
+        assert result.error is not None
+        assert result.error.code == "denied"
+        assert "closed today" in result.error.message
         assert provider.requests == []
 
 
@@ -241,14 +257,18 @@ async def test_a_gate_of_run_or_model_that_asks(name: str, verdict: str) -> None
     while result.state is RunState.WAITING:
         rounds += 1
         (request,) = result.pending
-        assert request.prompt == "sure?" and request.call_id == ""
+        assert request.prompt == "sure?"
+        assert request.call_id == ""
         answer = request.approve() if verdict == "approve" else request.deny("not now")
         result = await soon(session.resume(result.run_id, [answer]).wait())
     if verdict == "approve":
-        assert result.ok and rounds == (1 if name == "before_run" else 2)
+        assert result.ok
+        assert rounds == (1 if name == "before_run" else 2)
     else:
-        assert result.state is RunState.FAILED and provider.requests == []
-        assert result.error is not None and result.error.code == "denied"
+        assert result.state is RunState.FAILED
+        assert provider.requests == []
+        assert result.error is not None
+        assert result.error.code == "denied"
 
 
 async def test_before_run_is_asked_once() -> None:
@@ -293,14 +313,10 @@ _MODES: dict[PermissionMode, dict[str, str]] = {
 @pytest.mark.parametrize("kind", list(_TOOLS))
 async def test_modes(mode: PermissionMode, kind: str) -> None:
     t = Tool("t", **_TOOLS[kind])
-    result = await soon(agent([call("t"), "end"], t, governance=GovernancePolicy.default(mode=mode)).run("go"))
-    got = (
-        "run"
-        if t.entered
-        else "ask"
-        if result.state is RunState.WAITING
-        else _decided(result).verdict
+    result = await soon(
+        agent([call("t"), "end"], t, governance=GovernancePolicy.default(mode=mode)).run("go")
     )
+    got = "run" if t.entered else "ask" if result.state is RunState.WAITING else _decided(result).verdict
     assert got == _MODES[mode][kind]
 
 
@@ -324,7 +340,7 @@ async def test_modes(mode: PermissionMode, kind: str) -> None:
 async def test_rules(rules: list[PermissionRule], expected: str) -> None:
     t = Tool("t", parameters=WRITE, destructive=True)
     policy = GovernancePolicy.default(rules=rules)
-    result = await soon(agent([call("t", path=" ｐroduction "), "end"], t, governance=policy).run("go"))
+    result = await soon(agent([call("t", path=" \uff50roduction "), "end"], t, governance=policy).run("go"))
     got = "run" if t.entered else "ask" if result.state is RunState.WAITING else _decided(result).verdict
     assert got == expected
 
@@ -338,7 +354,8 @@ async def test_a_veto_stands_above_allow_rules_auto_mode_hooks_and_humans() -> N
     built = agent([call("t"), "end"], t, governance=policy, human=lambda request: True)
     built.on("before_tool", lambda **_: HookOutcome.allow())
     result = await soon(built.run("go"))
-    assert t.entered == [] and _decided(result).source == "veto"
+    assert t.entered == []
+    assert _decided(result).source == "veto"
 
 
 async def test_a_veto_declared_while_a_human_thinks_still_holds() -> None:
@@ -349,7 +366,9 @@ async def test_a_veto_declared_while_a_human_thinks_still_holds() -> None:
     veto = veto_when(lambda name, args: True)
     built.engine.governance = GovernancePolicy.default(vetoes=[veto])
     result = await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok and t.entered == [] and of_type(result.events, "tool.decided")[-1].source == "veto"
+    assert result.ok
+    assert t.entered == []
+    assert of_type(result.events, "tool.decided")[-1].source == "veto"
 
 
 async def test_a_deny_rule_declared_while_a_human_thinks_still_holds() -> None:
@@ -359,15 +378,20 @@ async def test_a_deny_rule_declared_while_a_human_thinks_still_holds() -> None:
     waiting = await soon(session.run("go"))
     built.engine.governance = GovernancePolicy.deny_all()
     result = await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok and t.entered == []
+    assert result.ok
+    assert t.entered == []
 
 
 async def test_on_denial_stop_ends_the_run() -> None:
     t = Tool("t")
     policy = GovernancePolicy.default(rules=[PermissionRule.deny("t", "no")], on_denial="stop")
-    result = await soon(agent([[call("t"), call("ok")], "end"], t, ok := Tool("ok"), governance=policy).run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
-    assert result.error.code == "tool_denied" and ok.entered == []
+    result = await soon(
+        agent([[call("t"), call("ok")], "end"], t, ok := Tool("ok"), governance=policy).run("go")
+    )
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "tool_denied"
+    assert ok.entered == []
     assert faults_of_pairing(result.messages) is None
 
 
@@ -375,9 +399,12 @@ async def test_on_denial_stop_ends_the_run() -> None:
 async def test_on_denial_stop_counts_a_humans_no(verdict: str) -> None:
     policy = GovernancePolicy.default(on_denial="stop")
     result = await soon(
-        agent([call("d"), "end"], Tool("d", destructive=True), governance=policy, human=lambda r: False).run("go")
+        agent([call("d"), "end"], Tool("d", destructive=True), governance=policy, human=lambda r: False).run(
+            "go"
+        )
     )
-    assert result.state is RunState.FAILED and result.error is not None
+    assert result.state is RunState.FAILED
+    assert result.error is not None
     assert result.error.code == "tool_denied"
 
 
@@ -393,12 +420,25 @@ async def test_the_rate_counts_failed_calls_and_forgets_after_a_minute() -> None
 
     t = Tool("t", fails)
     policy = GovernancePolicy.default(max_calls_per_minute=2)
-    replies = [call("t", wait=1), call("t", wait=2), call("t", wait=3), call("other"), "end", call("t", wait=0), "end"]
+    replies = [
+        call("t", wait=1),
+        call("t", wait=2),
+        call("t", wait=3),
+        call("other"),
+        "end",
+        call("t", wait=0),
+        "end",
+    ]
     built = agent(replies, t, Tool("other"), governance=policy)
     built.engine.clock = clock
     session = built.session()
     first = await soon(session.run("go"))
-    assert [event.outcome for event in of_type(first.events, "tool.finished")] == ["error", "error", "denied", "ok"]
+    assert [event.outcome for event in of_type(first.events, "tool.finished")] == [
+        "error",
+        "error",
+        "denied",
+        "ok",
+    ]
     clock.now += 58
     await soon(session.run("again"))
     assert len(t.entered) == 3
@@ -417,7 +457,8 @@ async def test_parallel_calls_count_one_by_one() -> None:
     t = Tool("t", concurrency_safe=True)
     policy = GovernancePolicy.default(max_calls_per_minute=3)
     result = await soon(agent([[call("t", n=n) for n in range(9)], "end"], t, governance=policy).run("go"))
-    assert len(t.entered) == 3 and len(result.denied) == 6
+    assert len(t.entered) == 3
+    assert len(result.denied) == 6
 
 
 async def test_an_approved_call_counts_too() -> None:
@@ -425,7 +466,8 @@ async def test_an_approved_call_counts_too() -> None:
     policy = GovernancePolicy.default(max_calls_per_minute=1)
     built = agent([[call("d", n=1), call("d", n=2)], "end"], d, governance=policy, human=lambda request: True)
     result = await soon(built.run("go"))
-    assert len(d.entered) == 1 and len(result.denied) == 1
+    assert len(d.entered) == 1
+    assert len(result.denied) == 1
 
 
 async def test_a_veto_that_raises_refuses() -> None:
@@ -435,4 +477,5 @@ async def test_a_veto_that_raises_refuses() -> None:
     t = Tool("t")
     policy = GovernancePolicy.default(vetoes=[veto_when(broken)])
     result = await soon(agent([call("t"), "end"], t, governance=policy).run("go"))
-    assert t.entered == [] and _decided(result).source == "veto"
+    assert t.entered == []
+    assert _decided(result).source == "veto"

@@ -47,10 +47,15 @@ async def test_a_child_answers_its_parent() -> None:
     assert result.ok
     told = next(m for m in result.messages if m.role is Role.TOOL)
     assert told.content == "from below"
-    started, finished = of_type(result.events, "child.started")[0], of_type(result.events, "child.finished")[0]
-    assert started.child_run_id == finished.child_run_id and finished.state is RunState.COMPLETED
+    started, finished = (
+        of_type(result.events, "child.started")[0],
+        of_type(result.events, "child.finished")[0],
+    )
+    assert started.child_run_id == finished.child_run_id
+    assert finished.state is RunState.COMPLETED
     log = await house.session.store.read(started.child_session_id)
-    assert log[0].parent_run_id == result.run_id and log[0].depth == 1  # type: ignore[attr-defined]
+    assert log[0].parent_run_id == result.run_id
+    assert log[0].depth == 1
 
 
 @pytest.mark.parametrize("verdict", ["approve", "deny"])
@@ -60,7 +65,8 @@ async def test_a_child_that_needs_approval_pauses_and_resumes_through_its_parent
     waiting = await soon(first.session.run("go"))
     assert waiting.state is RunState.WAITING
     (request,) = waiting.pending
-    assert request.tool_name == "d" and request.kind == "approval"
+    assert request.tool_name == "d"
+    assert request.kind == "approval"
     assert await first.session.pending() == list(waiting.pending)
 
     d = _wiper()
@@ -68,7 +74,8 @@ async def test_a_child_that_needs_approval_pauses_and_resumes_through_its_parent
     (found,) = await second.session.pending()
     answer = found.approve() if verdict == "approve" else found.deny("no")
     done = await soon(second.session.resume(None, [answer]).wait())
-    assert done.ok and done.run_id == waiting.run_id
+    assert done.ok
+    assert done.run_id == waiting.run_id
     assert len(d.entered) == (1 if verdict == "approve" else 0)
     assert next(m for m in done.messages if m.role is Role.TOOL).content == "child done"
     assert faults_of_pairing(done.messages) is None
@@ -87,11 +94,14 @@ async def test_a_grandchild_pauses_and_resumes_through_both() -> None:
 
     first = build([call("child", task="x")], [call("grand", task="y")], [call("d")], _wiper())
     waiting = await soon(first.session("s").run("go"))
-    assert waiting.state is RunState.WAITING and len(waiting.pending) == 1
+    assert waiting.state is RunState.WAITING
+    assert len(waiting.pending) == 1
     d = _wiper()
     second = build(["end"], ["c"], ["g"], d)
     done = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert done.ok and len(d.entered) == 1 and done.usage.total_tokens == 6 * 15
+    assert done.ok
+    assert len(d.entered) == 1
+    assert done.usage.total_tokens == 6 * 15
 
 
 async def test_a_child_with_two_open_requests_and_one_answer() -> None:
@@ -102,15 +112,19 @@ async def test_a_child_with_two_open_requests_and_one_answer() -> None:
     waiting = await soon(house.session.run("go"))
     one, two = waiting.pending
     again = await soon(house.session.resume(None, [one.approve()]).wait(), 3)
-    assert again.state is RunState.WAITING and d.entered == [{"n": 1}]
+    assert again.state is RunState.WAITING
+    assert d.entered == [{"n": 1}]
     assert [request.id for request in again.pending] == [two.id]
     done = await soon(house.session.resume(None, [two.approve()]).wait(), 3)
-    assert done.ok and d.entered == [{"n": 1}, {"n": 2}]
+    assert done.ok
+    assert d.entered == [{"n": 1}, {"n": 2}]
 
 
 async def test_a_child_that_asks_again_and_again() -> None:
     d = _wiper()
-    house = House(InMemorySessionStore(), [call("child", task="x"), "end"], [call("d", n=1), call("d", n=2), "c"], d)
+    house = House(
+        InMemorySessionStore(), [call("child", task="x"), "end"], [call("d", n=1), call("d", n=2), "c"], d
+    )
     result = await soon(house.session.run("go"))
     for n in (1, 2):
         assert result.state is RunState.WAITING
@@ -128,11 +142,14 @@ async def test_two_children_wait_beside_each_other() -> None:
         d,
     )
     waiting = await soon(house.session.run("go"))
-    assert len(waiting.pending) == 2 and len({r.run_id for r in waiting.pending}) == 2
+    assert len(waiting.pending) == 2
+    assert len({r.run_id for r in waiting.pending}) == 2
     again = await soon(house.session.resume(None, [waiting.pending[1].approve()]).wait(), 3)
-    assert again.state is RunState.WAITING and len(d.entered) == 1
+    assert again.state is RunState.WAITING
+    assert len(d.entered) == 1
     done = await soon(house.session.resume(None, [waiting.pending[0].approve()]).wait(), 3)
-    assert done.ok and len(d.entered) == 2
+    assert done.ok
+    assert len(d.entered) == 2
 
 
 async def test_a_childs_request_answered_twice_is_one_effect() -> None:
@@ -151,10 +168,12 @@ async def test_a_childs_tool_that_changed_is_asked_about_again_through_the_paren
     d = _wiper(idempotent=True)
     second = House(store, ["end"], ["c"], d)
     again = await soon(second.session.resume(None, [waiting.pending[0].approve()]).wait(), 3)
-    assert again.state is RunState.WAITING and d.entered == []
+    assert again.state is RunState.WAITING
+    assert d.entered == []
     assert again.pending[0].id != waiting.pending[0].id
     done = await soon(second.session.resume(None, [again.pending[0].approve()]).wait(), 3)
-    assert done.ok and len(d.entered) == 1
+    assert done.ok
+    assert len(d.entered) == 1
 
 
 async def test_the_child_asks_its_parents_human() -> None:
@@ -167,7 +186,9 @@ async def test_the_child_asks_its_parents_human() -> None:
     d = _wiper()
     house = House(InMemorySessionStore(), [call("child", task="x"), "end"], [call("d"), "c"], d, human=human)
     result = await soon(house.session.run("go"))
-    assert result.ok and len(d.entered) == 1 and len(asked) == 1
+    assert result.ok
+    assert len(d.entered) == 1
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("how", ["cancel", "task", "stream"])
@@ -190,12 +211,14 @@ async def test_cancelling_the_parent_stops_the_child(how: str) -> None:
         run = house.session.start("go")
         await soon(gate.reached.wait())
         result = await soon(run.cancel())
-        assert result.state is RunState.CANCELLED and faults_of_pairing(result.messages) is None
+        assert result.state is RunState.CANCELLED
+        assert faults_of_pairing(result.messages) is None
     assert gate.interrupted == 1, "the child goes on without its parent"
     log = await house.session.store.read("s")
     child = of_type(log, "child.started")[0]
     below = await house.session.store.read(child.child_session_id)
-    assert types(below)[-1] == "run.finished" and below[-1].state is RunState.CANCELLED  # type: ignore[attr-defined]
+    assert types(below)[-1] == "run.finished"
+    assert below[-1].state is RunState.CANCELLED
     await no_strangers(before)
 
 
@@ -223,7 +246,8 @@ async def test_cancelling_a_parked_parent_closes_the_childs_request() -> None:
     house = House(InMemorySessionStore(), [call("child", task="x"), "end"], [call("d"), "c"], d)
     waiting = await soon(house.session.run("go"))
     result = await house.session.resume(waiting.run_id).cancel()
-    assert result is not None and result.state is RunState.CANCELLED
+    assert result is not None
+    assert result.state is RunState.CANCELLED
     child = of_type(result.events, "child.started")[0]
     below = house.child.session(child.child_session_id)
     assert below.store is not None
@@ -236,16 +260,21 @@ async def test_a_failing_child_is_an_error_the_parent_reads() -> None:
     result = await soon(house.session.run("go"))
     assert result.ok
     (finished,) = of_type(result.events, "tool.finished")
-    assert finished.outcome == "error" and "failed" in finished.result.text
+    assert finished.outcome == "error"
+    assert "failed" in finished.result.text
     assert of_type(result.events, "child.finished")[0].state is RunState.FAILED
 
 
-@pytest.mark.parametrize("arguments", [{}, {"task": 3}, {"task": ""}, {"task": " "}, {"task": "x", "deps": 1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"task": 3}, {"task": ""}, {"task": " "}, {"task": "x", "deps": 1}]
+)
 async def test_a_task_that_is_none_is_told_to_the_parent(arguments: dict[str, Any]) -> None:
     house = House(InMemorySessionStore(), [call("child", **arguments), "end"], ["c"])
     result = await soon(house.session.run("go"))
     (finished,) = of_type(result.events, "tool.finished")
-    assert result.ok and finished.outcome == "error" and finished.error.code == "tool_arguments"
+    assert result.ok
+    assert finished.outcome == "error"
+    assert finished.error.code == "tool_arguments"
 
 
 async def test_the_same_call_id_in_two_replies_starts_two_children() -> None:
@@ -281,7 +310,8 @@ async def test_a_run_that_a_tool_starts_by_itself_is_stopped_with_it() -> None:
     run = agent([call("delegate"), "end"], delegate).session().start("go")
     await soon(gate.reached.wait())
     result = await soon(run.cancel())
-    assert result.state is RunState.CANCELLED and gate.interrupted == 1
+    assert result.state is RunState.CANCELLED
+    assert gate.interrupted == 1
     await no_strangers(before)
 
 

@@ -41,29 +41,46 @@ async def test_safe_calls_overlap_and_results_keep_their_order() -> None:
     safe = Tool("safe", floor.work, concurrency_safe=True)
     calls = [call("safe", n=n, turns=20 - n) for n in range(16)]
     result = await soon(agent([calls, "end"], safe).run("go"))
-    assert result.ok and floor.most == 16
+    assert result.ok
+    assert floor.most == 16
     assert [m.content for m in result.messages if m.role is Role.TOOL] == [f"did {n}" for n in range(16)]
     ended = [event.call_id for event in of_type(result.events, "tool.finished")]
-    assert ended != sorted(ended, key=lambda id: int(id[5:])), "they ended in another order than they began"
+    assert ended != sorted(ended, key=lambda name: int(name[5:])), (
+        "they ended in another order than they began"
+    )
     assert faults_of_pairing(result.messages) is None
 
 
 async def test_other_calls_run_one_by_one_in_order() -> None:
     floor = Floor()
     result = await soon(agent([[call("t", n=n) for n in range(5)], "end"], Tool("t", floor.work)).run("go"))
-    assert result.ok and floor.most == 1
+    assert result.ok
+    assert floor.most == 1
     assert floor.order == [(word, n) for n in range(5) for word in ("in", "out")]
 
 
 async def test_a_mixture_keeps_neighbours_together_and_the_order_between_groups() -> None:
     floor = Floor()
     safe, t = Tool("safe", floor.work, concurrency_safe=True), Tool("t", floor.work)
-    calls = [call("safe", n=0), call("safe", n=1), call("t", n=2), call("safe", n=3), call("t", n=4), call("t", n=5)]
+    calls = [
+        call("safe", n=0),
+        call("safe", n=1),
+        call("t", n=2),
+        call("safe", n=3),
+        call("t", n=4),
+        call("t", n=5),
+    ]
     result = await soon(agent([calls, "end"], safe, t).run("go"))
-    assert result.ok and floor.most == 2
+    assert result.ok
+    assert floor.most == 2
     assert [n for word, n in floor.order if word == "in"] == list(range(6))
     position = {step: i for i, step in enumerate(floor.order)}
-    assert max(position["out", 0], position["out", 1]) < position["in", 2] < position["out", 2] < position["in", 3]
+    assert (
+        max(position["out", 0], position["out", 1])
+        < position["in", 2]
+        < position["out", 2]
+        < position["in", 3]
+    )
 
 
 async def test_what_is_not_read_only_is_recorded_before_it_runs() -> None:
@@ -110,7 +127,8 @@ async def test_progress_comes_while_the_tools_run_and_is_not_kept() -> None:
     assert not of_type(await session.store.read(session.id), "tool.progress")
     last_progress = max(i for i, event in enumerate(seen) if event.type == "tool.progress")
     first_end = min(i for i, event in enumerate(seen) if event.type == "tool.finished")
-    assert last_progress < len(seen) and first_end > 0
+    assert last_progress < len(seen)
+    assert first_end > 0
 
 
 async def test_sync_functions_run_beside_each_other_on_threads() -> None:
@@ -140,6 +158,8 @@ async def test_each_call_gets_its_own_key_and_the_same_key_at_each_attempt() -> 
 
     session = agent([[call("note"), call("note")], "end"], note, human=lambda request: "yes").session()
     result = await soon(session.run("go"))
-    assert result.ok and len(set(keys)) == 2 and len(keys) == 4
+    assert result.ok
+    assert len(set(keys)) == 2
+    assert len(keys) == 4
     attempts = [event.attempt for event in of_type(result.events, "tool.started")]
     assert sorted(attempts) == [1, 1, 2, 2]

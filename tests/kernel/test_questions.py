@@ -53,7 +53,8 @@ async def test_answered_in_place() -> None:
         return {"Your name?": "Ana", "Your colour?": "red"}[request.prompt]
 
     result = await soon(agent([call("survey"), "end"], survey, human=human).run("go"))
-    assert result.ok and asked == ["Your name?", "Your colour?"]
+    assert result.ok
+    assert asked == ["Your name?", "Your colour?"]
     assert _last_result(result) == "Ana likes red"
     assert len(of_type(result.events, "tool.finished")) == 1
     assert faults_of_pairing(result.messages) is None
@@ -68,14 +69,16 @@ async def test_answered_later_in_other_processes() -> None:
         agent([], survey, session_store=store).session("s").resume(None, [first.answer("Ana")]).wait()
     )
     (colour,) = second.pending
-    assert colour.choices == ("red", "blue") and second.state is RunState.WAITING
+    assert colour.choices == ("red", "blue")
+    assert second.state is RunState.WAITING
     last = agent(["end"], survey, session_store=store).session("s")
     with pytest.raises(RequestClosed, match="choices"):
         await soon(last.resume(None, [colour.answer("green")]).wait())
     with pytest.raises(RequestClosed):
         await soon(last.resume(None, [first.answer("Bob")]).wait())
     done = await soon(last.resume(None, [colour.answer("blue")]).wait())
-    assert done.ok and _last_result(done) == "Ana likes blue"
+    assert done.ok
+    assert _last_result(done) == "Ana likes blue"
     assert await last.pending() == []
 
 
@@ -90,7 +93,8 @@ async def test_declining_is_told_to_the_tool_and_counts_as_denied() -> None:
     session = agent([call("survey"), "end"], survey).session("s")
     waiting = await soon(session.run("go"))
     result = await soon(session.resume(None, [waiting.pending[0].deny("none of your business")]).wait())
-    assert result.ok and "none of your business" in _last_result(result)
+    assert result.ok
+    assert "none of your business" in _last_result(result)
     assert of_type(result.events, "tool.finished")[0].outcome == "denied"
     assert len(result.denied) == 1
 
@@ -98,7 +102,9 @@ async def test_declining_is_told_to_the_tool_and_counts_as_denied() -> None:
 async def test_a_tool_that_may_not_be_entered_again_gets_a_clear_error() -> None:
     asked: list[Request] = []
     result = await soon(agent([call("careless"), "end"], careless, human=asked.append).run("go"))
-    assert result.ok and asked == [] and "idempotent" in _last_result(result)
+    assert result.ok
+    assert asked == []
+    assert "idempotent" in _last_result(result)
     assert of_type(result.events, "request.opened") == []
 
 
@@ -107,7 +113,8 @@ async def test_parallel_questions_and_partial_answers() -> None:
     waiting = await soon(session.run("go"))
     assert [request.prompt for request in waiting.pending] == [f"What is {n}?" for n in range(3)]
     again = await soon(session.resume(None, [waiting.pending[1].answer("b")]).wait())
-    assert again.state is RunState.WAITING and len(again.pending) == 2
+    assert again.state is RunState.WAITING
+    assert len(again.pending) == 2
     done = await soon(session.resume(None, [r.answer(r.prompt[8]) for r in again.pending]).wait())
     assert done.ok
     assert [m.content for m in done.messages if m.tool_call_id] == ["0=0", "1=b", "2=2"]
@@ -120,7 +127,8 @@ async def test_a_provider_that_repeats_its_ids_cannot_replay_an_answer() -> None
     waiting = await soon(session.run("go"))
     answer = waiting.pending[0].answer("first")
     second = await soon(session.resume(None, [answer]).wait())
-    assert second.state is RunState.WAITING and second.pending[0].prompt == "What is 2?"
+    assert second.state is RunState.WAITING
+    assert second.pending[0].prompt == "What is 2?"
     with pytest.raises(RequestClosed):
         await soon(session.resume(None, [answer]).wait())
 
@@ -145,8 +153,8 @@ class TwoQuestions(ToolHandler):
             raise RuntimeError("entered again and again")
         ids = [f"{context.idempotency_key}:{n}" for n in range(2)]
         if len(context.answers) < self.enough:
-            open_ids = [id for id in ids if id not in context.answers]
-            raise Parked([Request(id, "question", f"Question {id[-1]}?") for id in open_ids])
+            still = [name for name in ids if name not in context.answers]
+            raise Parked([Request(name, "question", f"Question {name[-1]}?") for name in still])
         return ToolResult(" and ".join(str(answer.value) for answer in context.answers.values()))
 
 
@@ -157,17 +165,20 @@ async def test_two_questions_of_one_call_and_one_answer() -> None:
     waiting = await soon(session.run("go"))
     assert len(waiting.pending) == 2
     again = await soon(session.resume(None, [waiting.pending[0].answer("a")]).wait())
-    assert again.state is RunState.WAITING and two.entered <= 2
+    assert again.state is RunState.WAITING
+    assert two.entered <= 2
     assert [request.id for request in again.pending] == [waiting.pending[1].id]
     done = await soon(session.resume(None, [waiting.pending[1].answer("b")]).wait())
-    assert done.ok and _last_result(done) == "a and b"
+    assert done.ok
+    assert _last_result(done) == "a and b"
 
 
 async def test_a_question_nobody_needs_any_more_does_not_hold_the_run() -> None:
     session = agent([call("two"), "end"], TwoQuestions(1)).session("s")
     waiting = await soon(session.run("go"))
     done = await soon(session.resume(None, [waiting.pending[0].answer("a")]).wait())
-    assert done.state is RunState.COMPLETED and _last_result(done) == "a"
+    assert done.state is RunState.COMPLETED
+    assert _last_result(done) == "a"
     assert await session.pending() == []
 
 
@@ -176,7 +187,8 @@ async def test_a_question_of_the_second_reply_after_one_of_the_first() -> None:
     one = await soon(session.run("go"))
     two = await soon(session.resume(None, [one.pending[0].answer("a")]).wait())
     done = await soon(session.resume(None, [two.pending[0].answer("b")]).wait())
-    assert done.ok and [m.content for m in done.messages if m.tool_call_id] == ["1=a", "2=b"]
+    assert done.ok
+    assert [m.content for m in done.messages if m.tool_call_id] == ["1=a", "2=b"]
 
 
 async def test_an_approved_tool_may_ask_too() -> None:
@@ -190,7 +202,8 @@ async def test_an_approved_tool_may_ask_too() -> None:
     two = await soon(session.resume(None, [one.pending[0].approve()]).wait())
     assert two.pending[0].kind == "question"
     done = await soon(session.resume(None, [two.pending[0].answer("all")]).wait())
-    assert done.ok and _last_result(done) == "wiped all"
+    assert done.ok
+    assert _last_result(done) == "wiped all"
     kinds = [event.request.kind for event in of_type(done.events, "request.opened")]
     assert kinds == ["approval", "question"]
 
@@ -201,7 +214,8 @@ async def test_the_human_may_be_attached_for_some_questions_only() -> None:
 
     session = agent([[call("which", n=1), call("which", n=2)], "end"], which, human=human).session("s")
     waiting = await soon(session.run("go"))
-    assert waiting.state is RunState.WAITING and [r.prompt for r in waiting.pending] == ["What is 2?"]
+    assert waiting.state is RunState.WAITING
+    assert [r.prompt for r in waiting.pending] == ["What is 2?"]
     done = await soon(session.resume(None, [waiting.pending[0].answer("b")]).wait())
     assert done.ok
 
@@ -211,7 +225,8 @@ async def test_any_plain_value_is_an_answer(value: Any) -> None:
     session = agent([call("which", n=1), "end"], which).session("s")
     waiting = await soon(session.run("go"))
     done = await soon(session.resume(None, [waiting.pending[0].answer(value)]).wait())
-    assert done.ok and _last_result(done) == f"1={value}"
+    assert done.ok
+    assert _last_result(done) == f"1={value}"
 
 
 async def test_a_callback_human_is_a_human() -> None:
@@ -219,8 +234,12 @@ async def test_a_callback_human_is_a_human() -> None:
         return "x"
 
     built: Agent[Any, Any] = Agent(
-        model=ScriptedProvider([call("which", n=1), "end"]), tools=[which], human=CallbackHuman(later, by="bob")
+        model=ScriptedProvider([call("which", n=1), "end"]),
+        tools=[which],
+        human=CallbackHuman(later, by="bob"),
     )
     result = await soon(built.run("go"))
     answers: Sequence[Any] = of_type(result.events, "request.answered")
-    assert result.ok and answers[0].answer.by == "bob" and answers[0].answer.value == "x"
+    assert result.ok
+    assert answers[0].answer.by == "bob"
+    assert answers[0].answer.value == "x"

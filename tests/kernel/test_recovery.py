@@ -39,7 +39,9 @@ async def test_what_does_no_harm_runs_again_without_a_question(facts: dict[str, 
     store = await died_in(Tool("t", **facts))
     t = Tool("t", **facts)
     result = await soon(_reborn(store, t).session("s").resume().wait())
-    assert result.ok and len(t.entered) == 1 and of_type(result.events, "request.opened") == []
+    assert result.ok
+    assert len(t.entered) == 1
+    assert of_type(result.events, "request.opened") == []
     assert [event.attempt for event in of_type(result.events, "tool.started")] == [1, 2]
     keys = {event.idempotency_key for event in of_type(result.events, "tool.started")}
     assert len(keys) == 1
@@ -50,9 +52,12 @@ async def test_what_may_do_harm_is_asked_about(verdict: str) -> None:
     store = await died_in(Tool("t"))
     t = Tool("t")
     waiting = await soon(_reborn(store, t).session("s").resume().wait())
-    assert waiting.state is RunState.WAITING and t.entered == []
+    assert waiting.state is RunState.WAITING
+    assert t.entered == []
     (request,) = waiting.pending
-    assert request.origin == "recovery" and request.kind == "approval" and "may or may not" in request.prompt
+    assert request.origin == "recovery"
+    assert request.kind == "approval"
+    assert "may or may not" in request.prompt
     answers = {
         "approve": [request.approve()],
         "deny": [request.deny("it was done")],
@@ -61,14 +66,18 @@ async def test_what_may_do_harm_is_asked_about(verdict: str) -> None:
     }[verdict]
     result = await soon(_reborn(store, t).session("s").resume(None, answers).wait())
     if verdict == "later":
-        assert result.state is RunState.WAITING and result.pending == waiting.pending and t.entered == []
+        assert result.state is RunState.WAITING
+        assert result.pending == waiting.pending
+        assert t.entered == []
         return
-    assert result.ok and len(t.entered) == (1 if verdict == "approve" else 0)
+    assert result.ok
+    assert len(t.entered) == (1 if verdict == "approve" else 0)
     (finished,) = of_type(result.events, "tool.finished")
     assert finished.outcome == {"approve": "ok", "deny": "unknown", "answer": "ok"}[verdict]
     assert faults_of_pairing(result.messages) is None
     if verdict == "deny":
-        assert "it was done" in finished.result.text and finished.error.code == "unknown_outcome"
+        assert "it was done" in finished.result.text
+        assert finished.error.code == "unknown_outcome"
         assert not finished.success
 
 
@@ -78,7 +87,9 @@ async def test_a_human_in_place_is_asked_too() -> None:
     t = Tool("t")
     built = _reborn(store, t, human=lambda request: asked.append(request.origin) or False)
     result = await soon(built.session("s").resume().wait())
-    assert result.ok and asked == ["recovery"] and t.entered == []
+    assert result.ok
+    assert asked == ["recovery"]
+    assert t.entered == []
 
 
 async def test_an_earlier_yes_does_not_cover_a_second_run() -> None:
@@ -86,7 +97,8 @@ async def test_an_earlier_yes_does_not_cover_a_second_run() -> None:
     store = await died_in(Tool("t", destructive=True), approved=True)
     t = Tool("t", destructive=True)
     waiting = await soon(_reborn(store, t).session("s").resume().wait())
-    assert waiting.state is RunState.WAITING and t.entered == []
+    assert waiting.state is RunState.WAITING
+    assert t.entered == []
     assert waiting.pending[0].origin == "recovery"
 
 
@@ -109,20 +121,26 @@ async def test_a_tool_that_can_find_out_is_asked_first() -> None:
     store = await died_in(Tool("t"))
     t = Probing(ToolResult("it was done"))
     result = await soon(_reborn(store, t).session("s").resume().wait())
-    assert result.ok and t.entered == [] and len(t.probed) == 1
+    assert result.ok
+    assert t.entered == []
+    assert len(t.probed) == 1
     (finished,) = of_type(result.events, "tool.finished")
-    assert finished.outcome == "ok" and finished.result.text == "it was done"
+    assert finished.outcome == "ok"
+    assert finished.result.text == "it was done"
     assert t.probed == [of_type(result.events, "tool.started")[0].idempotency_key]
 
 
 @pytest.mark.parametrize(
-    "found", [None, RuntimeError("offline"), TimeoutError(), SystemExit(1), "text", 7], ids=lambda x: type(x).__name__
+    "found",
+    [None, RuntimeError("offline"), TimeoutError(), SystemExit(1), "text", 7],
+    ids=lambda x: type(x).__name__,
 )
 async def test_a_tool_that_cannot_find_out_leaves_it_to_the_human(found: Any) -> None:
     store = await died_in(Tool("t"))
     t = Probing(found)
     result = await soon(_reborn(store, t).session("s").resume().wait())
-    assert result.state is RunState.WAITING and t.entered == []
+    assert result.state is RunState.WAITING
+    assert t.entered == []
     assert result.pending[0].origin == "recovery"
 
 
@@ -142,7 +160,8 @@ async def test_a_tool_that_is_no_longer_repeatable_is_asked_about() -> None:
     store = await died_in(Tool("t", idempotent=True))
     t = Tool("t")
     result = await soon(_reborn(store, t).session("s").resume().wait())
-    assert result.state is RunState.WAITING and t.entered == []
+    assert result.state is RunState.WAITING
+    assert t.entered == []
 
 
 async def test_a_deny_rule_that_came_meanwhile_stops_the_second_attempt() -> None:
@@ -161,16 +180,17 @@ async def test_cancelling_instead_of_recovering_says_unknown() -> None:
     t = Tool("t")
     run = _reborn(store, t).session("s").resume()
     result = await run.cancel()
-    assert result is not None and result.state is RunState.CANCELLED and t.entered == []
+    assert result is not None
+    assert result.state is RunState.CANCELLED
+    assert t.entered == []
     (finished,) = of_type(result.events, "tool.finished")
-    assert "unknown" in finished.result.text and not finished.success
+    assert "unknown" in finished.result.text
+    assert not finished.success
 
 
 async def test_started_calls_are_recovered_before_anything_new_begins() -> None:
     store = await died_in(Tool("t"))
-    seen: list[Event] = []
     run = _reborn(store, Tool("t")).session("s").resume()
-    async for event in run.events():
-        seen.append(event)
+    seen: list[Event] = [event async for event in run.events()]
     later = [event.type for event in seen if event.seq > 5]
     assert later[:2] == ["run.resumed", "request.opened"]

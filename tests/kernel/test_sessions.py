@@ -31,7 +31,11 @@ pytestmark = pytest.mark.timeout(20)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
     if request.param == "memory":
         return InMemorySessionStore()
-    return SqliteSessionStore(tmp_path / "s.db") if request.param == "sqlite" else FileSessionStore(tmp_path / "s")
+    return (
+        SqliteSessionStore(tmp_path / "s.db")
+        if request.param == "sqlite"
+        else FileSessionStore(tmp_path / "s")
+    )
 
 
 class Process:
@@ -77,7 +81,8 @@ async def test_a_run_resumed_anywhere_sees_what_it_saw_at_its_start(store: Sessi
     assert one.shown() == ["q1", "a1", "q3"]
     two = Process(store, "a2", "a4")
     done = await soon(two.session.resume(waiting.run_id, [waiting.pending[0].approve()]).wait())
-    assert done.ok and two.shown() == ["q1", "a1", "q2", "d done"]
+    assert done.ok
+    assert two.shown() == ["q1", "a1", "q2", "d done"]
     await soon(two.session.run("q4"))
     assert faults_of_pairing(two.provider.requests[-1].messages) is None
     three = Process(store, "a5")
@@ -106,12 +111,14 @@ async def test_whatever_ended_the_last_run_the_next_window_is_valid(ending: str,
         result = await one.session.resume(run.id).cancel()
     else:
         result = await soon(one.session.run("q1"))
-    assert result is not None and (result.ok == (ending == "denied"))
+    assert result is not None
+    assert result.ok == (ending == "denied")
     two = Process(store, "a2")
     assert (await soon(two.session.run("q2"))).ok
     messages = two.provider.requests[-1].messages
     assert faults_of_pairing(messages) is None
-    assert messages[-1].content == "q2" and len(messages) >= 5
+    assert messages[-1].content == "q2"
+    assert len(messages) >= 5
     assert all(m.content or m.tool_calls for m in messages)
     await store.aclose()
 
@@ -199,7 +206,8 @@ async def test_a_fork_copies_no_open_request_and_no_approval() -> None:
     fork = await soon(one.session.fork("f"))
     assert await fork.pending() == []
     again = await soon(fork.run("q1"))
-    assert again.state is RunState.WAITING and again.pending[0].id != waiting.pending[0].id
+    assert again.state is RunState.WAITING
+    assert again.pending[0].id != waiting.pending[0].id
     assert again.pending[0].digest != waiting.pending[0].digest
 
 
@@ -251,7 +259,8 @@ async def test_a_store_of_records_hears_of_starts_waits_and_ends() -> None:
     waiting = await soon(session.run("go"))
     assert [record.state for record in store.saved] == ["running", "waiting"]
     await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
-    assert store.saved[-1].state == "completed" and store.saved[-1].output == "end"
+    assert store.saved[-1].state == "completed"
+    assert store.saved[-1].output == "end"
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
@@ -267,7 +276,9 @@ async def test_records_that_cannot_be_saved_do_not_destroy_the_answer(fails_at: 
 
     result = await soon(agent(["the answer"], session_store=Full()).session("s").run("go"))
     assert result.output == "the answer"
-    assert result.state is RunState.FAILED and result.error is not None and result.error.code == "store"
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "store"
 
 
 # --- output of a declared type --------------------------------------------------------------------------
@@ -303,8 +314,10 @@ async def test_asking_again_is_bounded(attempts: int) -> None:
         model=provider, output_type=Point, runtime=Runtime(output_attempts=attempts)
     )
     result = await soon(built.run("go"))
-    assert result.state is RunState.FAILED and result.error is not None
-    assert result.error.code == "output_invalid" and len(provider.requests) == attempts
+    assert result.state is RunState.FAILED
+    assert result.error is not None
+    assert result.error.code == "output_invalid"
+    assert len(provider.requests) == attempts
     assert result.output == "no"
     judged = of_type(result.events, "quality.judged")
     assert [event.attempt for event in judged] == list(range(1, attempts + 1))
@@ -315,9 +328,11 @@ async def test_the_critique_reaches_the_model_and_tools_may_be_called_between() 
     provider = ScriptedProvider(['{"x": 1}', call("t"), '{"x": 1, "y": 2}'])
     built: Agent[Any, Any] = Agent(model=provider, tools=[Tool("t")], output_type=Point)
     result = await soon(built.run("go"))
-    assert result.ok and result.output == Point(x=1, y=2)
+    assert result.ok
+    assert result.output == Point(x=1, y=2)
     critique = provider.requests[1].messages[-1]
-    assert critique.role is Role.USER and "y" in str(critique.content)
+    assert critique.role is Role.USER
+    assert "y" in str(critique.content)
     assert faults_of_pairing(result.messages) is None
 
 
@@ -332,21 +347,26 @@ async def test_asking_again_is_counted_over_a_pause() -> None:
     session = built.session("s")
     waiting = await soon(session.run("go"))
     result = await soon(session.resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.state is RunState.FAILED and len(provider.requests) == 4
+    assert result.state is RunState.FAILED
+    assert len(provider.requests) == 4
 
 
 async def test_the_budget_holds_while_asking_again() -> None:
     built = agent(
-        ["no"] * 9, output_type=Point, runtime=Runtime(limits=RuntimeLimits(max_iterations=2), output_attempts=5)
+        ["no"] * 9,
+        output_type=Point,
+        runtime=Runtime(limits=RuntimeLimits(max_iterations=2), output_attempts=5),
     )
     result = await soon(built.run("go"))
-    assert result.state is RunState.LIMIT_REACHED and result.iterations == 2
+    assert result.state is RunState.LIMIT_REACHED
+    assert result.iterations == 2
 
 
 async def test_an_output_of_a_waiting_run_is_text() -> None:
     built = agent([["thinking", call("d")]], Tool("d", destructive=True), output_type=Point)
     result = await soon(built.run("go"))
-    assert result.state is RunState.WAITING and result.output == "thinking"
+    assert result.state is RunState.WAITING
+    assert result.output == "thinking"
 
 
 async def test_sessions_of_the_same_id_in_one_process_are_one(store: SessionStore) -> None:

@@ -53,7 +53,9 @@ def _one(phase: Phase) -> tuple[Call, ...]:
 
 @pytest.mark.parametrize("status", [status for status in RunState if status.terminal])
 def test_a_terminal_outcome(status: RunState) -> None:
-    state = _state(status=status, cancelling=True, error=ERROR, calls=_one(Phase.STARTED), requests=(REQUEST,))
+    state = _state(
+        status=status, cancelling=True, error=ERROR, calls=_one(Phase.STARTED), requests=(REQUEST,)
+    )
     assert next_step(state) == Done()
 
 
@@ -80,12 +82,15 @@ def test_an_end_in_sight_settles_what_is_open(phase: Phase, end: dict[str, Any])
 )
 def test_the_end(fields: dict[str, Any], state: RunState) -> None:
     step = next_step(_state(**fields))
-    assert isinstance(step, Finish) and step.state is state
+    assert isinstance(step, Finish)
+    assert step.state is state
     assert (step.error is None) == (state is RunState.CANCELLED)
 
 
 def test_calls_a_dead_process_had_started_come_first() -> None:
-    others = tuple(_call(phase, f"c{n}") for n, phase in enumerate([Phase.REQUESTED, Phase.ALLOWED, Phase.WAITING]))
+    others = tuple(
+        _call(phase, f"c{n}") for n, phase in enumerate([Phase.REQUESTED, Phase.ALLOWED, Phase.WAITING])
+    )
     started = _call(Phase.STARTED, "c9")
     assert next_step(_state(calls=(*others, started))) == Recover((started,))
 
@@ -107,7 +112,9 @@ def test_calls_that_only_wait() -> None:
     assert next_step(_state(requests=(replace(REQUEST, call_id=""),))) == Await()
 
 
-@pytest.mark.parametrize(("spent", "allowed", "stops"), [(0, 0, True), (1, 1, True), (1, 2, False), (0, 1, False)])
+@pytest.mark.parametrize(
+    ("spent", "allowed", "stops"), [(0, 0, True), (1, 1, True), (1, 2, False), (0, 1, False)]
+)
 def test_tool_calls_beyond_the_budget_do_not_run(spent: int, allowed: int, stops: bool) -> None:
     state = _state(tool_calls=spent, calls=_one(Phase.ALLOWED), limits=Limits(max_tool_calls=allowed))
     assert isinstance(next_step(state), Stop if stops else Execute)
@@ -131,7 +138,8 @@ def test_the_same_failure_again_and_again(streak: int) -> None:
 @pytest.mark.parametrize("judged", [False, True])
 def test_a_reply_that_is_not_whole(stop: StopReason, code: str, judged: bool) -> None:
     step = next_step(_state(stop_reason=stop, output="half", judged=judged))
-    assert isinstance(step, Fail) and step.error.code == code
+    assert isinstance(step, Fail)
+    assert step.error.code == code
 
 
 @pytest.mark.parametrize("stop", [StopReason.STOP, StopReason.TOOL_USE, StopReason.UNKNOWN])
@@ -139,7 +147,9 @@ def test_a_final_reply(stop: StopReason) -> None:
     assert next_step(_state(stop_reason=stop, output="done")) == Judge()
     assert next_step(_state(stop_reason=stop, output="done", judged=True)) == Finish(RunState.COMPLETED)
     empty = next_step(_state(stop_reason=stop, output=""))
-    assert isinstance(empty, Fail) and empty.error.code == "empty_reply" and empty.error.retryable
+    assert isinstance(empty, Fail)
+    assert empty.error.code == "empty_reply"
+    assert empty.error.retryable
 
 
 @pytest.mark.parametrize(
@@ -154,7 +164,9 @@ def test_a_final_reply(stop: StopReason) -> None:
 )
 def test_a_limit_the_next_model_call_would_break(limits: Limits, spent: dict[str, Any], name: str) -> None:
     step = next_step(_state(limits=limits, **spent))
-    assert isinstance(step, Stop) and step.limit == name and step.spent >= step.allowed
+    assert isinstance(step, Stop)
+    assert step.limit == name
+    assert step.spent >= step.allowed
     final = next_step(_state(limits=limits, stop_reason=StopReason.STOP, output="done", judged=True, **spent))
     assert final == Finish(RunState.COMPLETED), "an answer that is there is not taken back"
 

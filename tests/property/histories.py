@@ -168,9 +168,7 @@ def replied(writer: Writer, count: int, draw: Draw | None) -> list[Event]:
     """A reply with that many calls."""
     iteration = writer.state.iterations + 1
     same = draw is not None and draw(st.integers(0, 3)) == 0
-    calls = tuple(
-        ToolCall(f"c{n}" if same else writer.name(), f"t{n % 2}", '{"x":1}') for n in range(count)
-    )
+    calls = tuple(ToolCall(f"c{n}" if same else writer.name(), f"t{n % 2}", '{"x":1}') for n in range(count))
     stops = [StopReason.STOP] * 6 + [StopReason.LENGTH, StopReason.UNKNOWN]
     stop = StopReason.TOOL_USE if calls else draw(st.sampled_from(stops)) if draw else StopReason.STOP
     text = draw(st.sampled_from(["words", "words", None])) if draw else "words"
@@ -178,7 +176,10 @@ def replied(writer: Writer, count: int, draw: Draw | None) -> list[Event]:
     cost = draw(st.sampled_from([None, 0.5])) if draw else 0.5
     return [
         ModelReplied(iteration=iteration, message=message, usage=Usage(10, 5), stop_reason=stop, cost=cost),
-        *(ToolRequested(call_id=c.id, name=c.name, arguments=c.arguments, iteration=iteration) for c in calls),
+        *(
+            ToolRequested(call_id=c.id, name=c.name, arguments=c.arguments, iteration=iteration)
+            for c in calls
+        ),
     ]
 
 
@@ -263,7 +264,9 @@ def _execute(draw: Draw, writer: Writer, calls: Sequence[Call], *, recovering: b
             if draw(st.booleans()):
                 ended = RunState.COMPLETED
                 writer.write(
-                    ChildFinished(call_id=call.id, child_run_id=child, state=ended, usage=Usage(3, 3), iterations=1)
+                    ChildFinished(
+                        call_id=call.id, child_run_id=child, state=ended, usage=Usage(3, 3), iterations=1
+                    )
                 )
         outcome = draw(st.sampled_from(["ok", "ok", "ok", "error", "timeout"]))
         writer.write(_finished(call, outcome))
@@ -308,7 +311,9 @@ def _plain(writer: Writer, step: Any) -> Event:
     if isinstance(step, Await):
         assert state.requests, "a run waits, and there is nothing to answer"
         request = state.requests[0]
-        return RequestAnswered(answer=Answer(request.id, "answer" if request.kind == "question" else "approve"))
+        return RequestAnswered(
+            answer=Answer(request.id, "answer" if request.kind == "question" else "approve")
+        )
     if isinstance(step, Judge):
         return QualityJudged(passed=True, attempt=state.attempts + 1)
     if isinstance(step, Stop):

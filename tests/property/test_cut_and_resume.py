@@ -19,6 +19,7 @@ from loom.types import RunState
 
 pytestmark = pytest.mark.timeout(60)
 
+
 async def to_the_end(built: Agent[Any, Any], recovery: str, *, one_at_a_time: bool = False) -> RunResult[Any]:
     """Start or resume the one run, answering whatever is asked."""
     session = built.session("s")

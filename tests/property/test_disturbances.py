@@ -67,10 +67,11 @@ class Disturbed:
             await self._stop(session, work)
         else:
             await asyncio.wait_for(asyncio.wait([work]), 10)
-        if not work.cancelled() and (error := work.exception()) is not None:
-            # A full disk may keep a run from beginning or going on, a cancel may come before an answer.
-            if not isinstance(error, StoreError if what == "disk" else RequestClosed):
-                raise error
+        # A full disk may keep a run from beginning or going on, a cancel may come before an answer.
+        expected = StoreError if what == "disk" else RequestClosed
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, expected):
+            raise error
 
     async def _stop(self, session: Any, work: asyncio.Task[Any]) -> None:
         work.cancel()

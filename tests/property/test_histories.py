@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -88,26 +89,36 @@ def test_every_state_has_a_sensible_step(events: list[Event]) -> None:
         step = next_step(state)
         assert isinstance(step, Done) == state.status.terminal
         if isinstance(step, Settle):
-            assert state.ending and step.calls and set(step.calls) == set(state.unsettled)
+            assert state.ending
+            assert step.calls
+            assert set(step.calls) == set(state.unsettled)
         elif isinstance(step, Decide):
-            assert step.calls and {c.phase for c in step.calls} <= {Phase.REQUESTED, Phase.ANSWERED}
+            assert step.calls
+            assert {c.phase for c in step.calls} <= {Phase.REQUESTED, Phase.ANSWERED}
         elif isinstance(step, Execute):
-            assert step.calls and {c.phase for c in step.calls} == {Phase.ALLOWED}
+            assert step.calls
+            assert {c.phase for c in step.calls} == {Phase.ALLOWED}
         elif isinstance(step, Recover):
-            assert step.calls and {c.phase for c in step.calls} == {Phase.STARTED}
+            assert step.calls
+            assert {c.phase for c in step.calls} == {Phase.STARTED}
         elif isinstance(step, Await):
             assert state.requests, "the run waits for nothing"
         elif isinstance(step, Finish):
             assert not state.unsettled
             if step.state is RunState.COMPLETED:
-                assert not state.ending and state.stop_reason is not None and step.error is None
+                assert not state.ending
+                assert state.stop_reason is not None
+                assert step.error is None
             else:
                 assert state.ending
                 assert step.error is not None or step.state is RunState.CANCELLED
         elif isinstance(step, Judge):
-            assert state.stop_reason is not None and not state.calls and not state.ending
+            assert state.stop_reason is not None
+            assert not state.calls
+            assert not state.ending
         elif isinstance(step, Stop):
-            assert step.spent >= step.allowed and not state.ending
+            assert step.spent >= step.allowed
+            assert not state.ending
         if not isinstance(step, Settle | Finish | Done):
             assert not state.ending
 
@@ -119,7 +130,8 @@ def test_nothing_orphaned_is_shown_to_a_model(events: list[Event]) -> None:
         if isinstance(next_step(state), AskModel):
             messages = render(ENGINE, state)
             assert faults_of_pairing(messages) is None
-            assert messages[0].role is Role.SYSTEM and messages[-1].role is not Role.ASSISTANT
+            assert messages[0].role is Role.SYSTEM
+            assert messages[-1].role is not Role.ASSISTANT
         if state.status.terminal:
             assert faults_of_pairing(list(state.transcript)) is None
 
@@ -150,7 +162,8 @@ def test_every_state_can_come_to_an_end(events: list[Event]) -> None:
         last = states[-1]
         assert last.status.terminal
         assert faults_of_pairing(list(last.transcript)) is None
-        assert not last.requests and not last.calls
+        assert not last.requests
+        assert not last.calls
         if state.cancelling and not state.status.terminal:
             assert last.status is RunState.CANCELLED
 
@@ -159,9 +172,10 @@ def test_every_state_can_come_to_an_end(events: list[Event]) -> None:
 @given(histories())
 def test_time_and_money_only_grow(events: list[Event]) -> None:
     states = _states(events)
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         assert after.active_seconds >= before.active_seconds
         assert after.usage.total_tokens >= before.usage.total_tokens
-        assert after.tool_calls >= before.tool_calls and after.iterations >= before.iterations
+        assert after.tool_calls >= before.tool_calls
+        assert after.iterations >= before.iterations
         assert len(after.transcript) >= len(before.transcript)
         assert list(after.transcript)[: len(before.transcript)] == list(before.transcript)

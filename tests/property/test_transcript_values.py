@@ -52,7 +52,8 @@ class Versions(RuleBasedStateMachine):
     def look(self, of: tuple[Transcript, list[ChatMessage]], index: int, start: int) -> None:
         version, model = of
         assert version.after(start) == model[start:]
-        assert version[start:] == model[start:] and version[:index] == model[:index]
+        assert version[start:] == model[start:]
+        assert version[:index] == model[:index]
         assert version[::2] == model[::2]
         if -len(model) <= index < len(model):
             assert version[index] == model[index]
@@ -69,7 +70,8 @@ class Versions(RuleBasedStateMachine):
     @invariant()
     def all_versions_are_what_they_were(self) -> None:
         for version, model in self.all[-30:]:
-            assert list(version) == model and len(version) == len(model)
+            assert list(version) == model
+            assert len(version) == len(model)
             assert version == Transcript(model)
 
 

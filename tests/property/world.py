@@ -1,4 +1,4 @@
-"""A small world to be cut, killed and disturbed in: a store that can be cut, a model that recites, tools with effects."""
+"""A small world to be disturbed: a store that can be cut, a model that recites, tools with effects."""
 
 from __future__ import annotations
 
