@@ -59,19 +59,18 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
         if scope.engine.edit_messages is not None:
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
-            builder = ReplyBuilder(scope.engine.model or "")
+            said: list[ProviderEvent] = []
             async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
-                    if isinstance(event, ContentDeltaEvent):
-                        builder.text(event.delta)
-                        yield TextDelta(text=event.delta)
-                    elif isinstance(event, ChatResponse):
+                    if isinstance(event, ChatResponse):
                         response = event
-                    else:
-                        builder.add(event)
-                        if (told := _told(event)) is not None:
-                            yield told
-            response = response or builder.build()
+                        continue
+                    said.append(event)
+                    if isinstance(event, ContentDeltaEvent):
+                        yield TextDelta(text=event.delta)
+                    elif (told := _told(event)) is not None:
+                        yield told
+            response = response or _put_together(said, scope.engine.model or "")
         else:
             response = await scope.engine.provider.chat(messages, **_options(scope))
     except LoomError as error:
@@ -106,6 +105,14 @@ async def _closing(
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
+
+
+def _put_together(said: list[ProviderEvent], model: str) -> ChatResponse:
+    """The reply that a stream amounts to, for a provider that does not say it itself."""
+    builder = ReplyBuilder(model)
+    for event in said:
+        builder.add(event)
+    return builder.build()
 
 
 def _told(event: ProviderEvent) -> Event | None:

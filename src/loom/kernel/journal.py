@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec.structs import force_setattr
 
 from ..events import Event
 from .endings import what_follows
 from .state import State, apply
-
-EventT = TypeVar("EventT", bound=Event)
 
 
 class EventLog(Protocol):
@@ -56,13 +54,16 @@ class Journal:
         self._run_id = run_id
         self._clock = clock
 
-    def stamp(self, event: EventT) -> EventT:
-        """Give a fresh event its place and time. It has been seen by nobody yet, so it may still be written to."""
+    def stamp(self, event: Event) -> None:
+        """Give a fresh event that is not kept its place and time."""
+        self._place(event, self._log.seq, self._clock())
+
+    def _place(self, event: Event, seq: int, at: float) -> None:
+        # Nobody has seen the event yet, so it may still be written to.
         force_setattr(event, "run_id", self._run_id)
         force_setattr(event, "session_id", self._session_id)
-        force_setattr(event, "seq", self._log.seq)
-        force_setattr(event, "at", self._clock())
-        return event
+        force_setattr(event, "seq", seq)
+        force_setattr(event, "at", at)
 
     async def write(self, events: Sequence[Event]) -> None:
         """Stamp, keep, apply and queue these events, in order, all or none, with what follows from them.
@@ -71,10 +72,12 @@ class Journal:
         in the log and what this run believes never differ.
         """
         batch: list[Event] = []
-        state = self.state
+        state, seq, now = self.state, self._log.seq, self._clock()
         while events:
             for event in events:
-                state = apply(state, self._next(event, len(batch)))
+                seq += 1
+                self._place(event, seq, now)
+                state = apply(state, event)
                 batch.append(event)
             events = what_follows(state, judged=self._judged)
         self._unsaved = batch
@@ -83,10 +86,6 @@ class Journal:
             self._accept(state, batch)
         else:
             await _uninterrupted(self._log.append(batch), lambda: self._accept(state, batch))
-
-    def _next(self, event: Event, offset: int) -> Event:
-        force_setattr(self.stamp(event), "seq", self._log.seq + offset + 1)
-        return event
 
     @property
     def seq(self) -> int:

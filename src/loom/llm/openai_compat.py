@@ -139,9 +139,13 @@ def check_extensions(extensions: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _fragments(messages: Sequence[ChatMessage]) -> bytes:
     """The messages as JSON, joined; those that were sent before are not encoded again."""
+    for message in reversed(messages):  # what is new is at the end
+        if _KEY in message.__dict__:
+            break
+        vars(message)[_KEY] = _encode(message, await load_media(message, (ImagePart,), "this wire"))
     try:
         return b",".join([message.__dict__[_KEY] for message in messages])
-    except (KeyError, TypeError):  # one is new, or one has images to follow
+    except (KeyError, TypeError):  # there is more that is new, or one has images to follow
         pass
     for message in messages:
         if _KEY not in message.__dict__:

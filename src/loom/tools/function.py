@@ -8,7 +8,6 @@ are the work of the siblings.
 from __future__ import annotations
 import __future__
 
-import asyncio
 import dataclasses
 import functools
 import inspect
@@ -135,6 +134,8 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
         return await self._run(args, context)
 
     async def _run(self, args: object, context: ToolContext[Any] | None) -> ToolResult:
+        import asyncio
+
         arguments = self._arguments or self._compile()[1]
         if context is not None and not self._is_async:
             context = _for_thread(context)
@@ -325,6 +326,8 @@ def _mentions_names(annotation: object) -> bool:
 
 def _for_thread(context: ToolContext[Any]) -> ToolContext[Any]:
     """A context whose events reach the run on its own thread."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     post = context.post
 

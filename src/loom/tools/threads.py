@@ -7,15 +7,15 @@ pool then makes room for another one.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import functools
 import os
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["ThreadPool", "run_in_thread"]
 
@@ -27,41 +27,82 @@ MAX_ABANDONED = 256
 """Threads beyond the size that may stand in for abandoned ones."""
 
 
+class _Job:
+    """One call on its way to a thread and back to its loop. Lighter than a concurrent future, which locks thrice."""
+
+    __slots__ = ("_right", "abandoned", "call", "done", "future", "loop")
+
+    def __init__(self, call: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.call = call
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.done = False
+        self.abandoned = False
+        self._right = [True]
+
+    def claim(self) -> bool:
+        """The right to decide about the call, which one side gets: the thread to run it, or the waiter to drop it."""
+        try:
+            return self._right.pop()
+        except IndexError:
+            return False
+
+    def perform(self) -> None:
+        """Run the call and hand its outcome to the loop."""
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = self.call()
+        except StopIteration as stop:  # a future refuses it, and who awaits it would wait for ever
+            error = RuntimeError("the function raised StopIteration")
+            error.__cause__ = stop
+        except BaseException as failure:  # every outcome belongs to the caller, a parked tool's included
+            error = failure
+        try:
+            self.loop.call_soon_threadsafe(self._settle, result, error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
 class ThreadPool:
     """Daemon threads taking calls in order. Grows on demand to ``size``, plus one per abandoned call."""
 
     def __init__(self, size: int = POOL_SIZE, *, name: str = "loom-tool") -> None:
         self._size = size
         self._name = name
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = threading.Semaphore(0)
+        self._idle = 0
         self._threads = 0
         self._started = 0
         self._abandoned = 0
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call. A queued call can be cancelled, a running one cannot."""
-        future: Future[T] = Future()
-        self._calls.put((future, call))
+    def submit(self, job: _Job) -> None:
+        """Queue a job, and see that a thread will take it."""
         with self._lock:
-            if not self._idle.acquire(blocking=False):
+            self._jobs.put(job)
+            if self._idle:
+                self._idle -= 1  # one of those that wait is as good as taken
+            else:
                 self._grow()
-        return future
 
-    def abandon(self, future: Future[Any]) -> None:
+    def abandon(self, job: _Job) -> None:
         """Nobody waits for this running call any more: let another thread stand in for it until it ends."""
         with self._lock:
-            if self._abandoned >= MAX_ABANDONED:
+            if job.done or self._abandoned >= MAX_ABANDONED:
                 return
+            job.abandoned = True
             self._abandoned += 1
-            if not self._calls.empty():
+            if not self._jobs.empty():
                 self._grow()
-        future.add_done_callback(self._returned)
-
-    def _returned(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._abandoned -= 1
 
     def _grow(self) -> None:
         if self._threads < self._size + self._abandoned:
@@ -70,38 +111,29 @@ class ThreadPool:
             name = f"{self._name}-{self._started}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
+    def _next(self) -> _Job | None:
+        """The job to do next; None for a thread that is no longer needed."""
+        with self._lock:
+            try:
+                return self._jobs.get_nowait()
+            except queue.Empty:
+                if self._threads > self._size + self._abandoned:
+                    self._threads -= 1
+                    return None
+                self._idle += 1
+        return self._jobs.get()
+
     def _work(self) -> None:
         while True:
-            try:
-                future, call = self._calls.get_nowait()
-            except queue.Empty:
-                if self._retire():
-                    return
-                self._idle.release()
-                future, call = self._calls.get()
-            _perform(future, call)
-            del future, call  # an idle thread must not keep the last call alive
-
-    def _retire(self) -> bool:
-        with self._lock:
-            surplus = self._threads > self._size + self._abandoned
-            self._threads -= surplus
-        return surplus
-
-
-def _perform(future: Future[T], call: Callable[[], T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = call()
-    except StopIteration as error:  # a future refuses it, and who awaits it would wait for ever
-        unexpected = RuntimeError("the function raised StopIteration")
-        unexpected.__cause__ = error
-        future.set_exception(unexpected)
-    except BaseException as error:  # every outcome belongs to the caller, a parked tool's included
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+            job = self._next()
+            if job is None:
+                return
+            if job.claim():
+                job.perform()
+                with self._lock:
+                    job.done = True
+                    self._abandoned -= job.abandoned
+            del job  # an idle thread must not keep the last call alive
 
 
 _pool: ThreadPool | None = None
@@ -133,11 +165,16 @@ async def run_in_thread(call: Callable[[], T], pool: ThreadPool | None = None) -
     When cancelled it returns at once: a queued call never runs, a running one goes on and its outcome is
     dropped. Exceptions pass through.
     """
+    import asyncio
+
     pool = pool or shared_pool()
-    future = pool.submit(functools.partial(contextvars.copy_context().run, call))
+    context = contextvars.copy_context()
+    job = _Job(lambda: context.run(call), asyncio.get_running_loop())
+    pool.submit(job)
     try:
-        return await asyncio.wrap_future(future)
+        result: T = await job.future
     except asyncio.CancelledError:
-        if not future.cancel() and not future.done():
-            pool.abandon(future)
+        if not job.claim():
+            pool.abandon(job)
         raise
+    return result
