@@ -45,14 +45,19 @@ class LoomError(Exception):
     def info(self) -> ErrorInfo:
         """This error as data, with its cause, for results, logs and stores."""
         cause = self.__cause__ or self.__context__
+        status, retry_after = getattr(self, "status", None), getattr(self, "retry_after", None)
         return ErrorInfo(
-            code=self.code,
-            message=str(self),
-            retryable=self.retryable,
-            cause=f"{type(cause).__name__}: {cause}" if cause is not None else None,
-            status=getattr(self, "status", None),
-            retry_after=getattr(self, "retry_after", None),
+            code=str(self.code),
+            message=_encodable(str(self)),
+            retryable=self.retryable is True,
+            cause=_encodable(f"{type(cause).__name__}: {cause}") if cause is not None else None,
+            status=status if isinstance(status, int) else None,
+            retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
         )
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 class ConfigError(LoomError):
@@ -207,10 +212,14 @@ class LeaseLost(StoreError):
 
 
 class SessionBusy(StoreError):
-    """Another process is working in this session."""
+    """Another process is working in this session. ``owner`` is the name it took the session under."""
 
     code = "session_busy"
     retryable = True
+
+    def __init__(self, message: str, *, owner: str = "") -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class RequestClosed(LoomError):

@@ -52,12 +52,17 @@ class Request(Struct, Keyed, frozen=True, omit_defaults=True):
 
     def approve(self, *, by: str = "") -> Answer:
         """Yes, run exactly this, once."""
-        return Answer(request_id=self.id, verdict="approve", by=by)
+        return Answer(request_id=self.id, verdict="approve", by=_text(by))
 
     def deny(self, reason: str = "", *, by: str = "") -> Answer:
         """No; the model is told ``reason``."""
-        return Answer(request_id=self.id, verdict="deny", reason=reason, by=by)
+        return Answer(request_id=self.id, verdict="deny", reason=_text(reason), by=_text(by))
 
     def answer(self, value: Any, *, by: str = "") -> Answer:
         """Answer a question with plain data."""
-        return Answer(request_id=self.id, verdict="answer", value=value, by=by)
+        return Answer(request_id=self.id, verdict="answer", value=value, by=_text(by))
+
+
+def _text(value: object) -> str:
+    """Who or why, as text: an id out of somebody's database is often a number, and None is nothing said."""
+    return "" if value is None else str(value)

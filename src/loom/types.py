@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -303,6 +303,18 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+StructT = TypeVar("StructT", bound=Struct)
+
+
+def sound(value: StructT) -> StructT:
+    """``value`` as it would come back from a store: every field of its type, plain data throughout.
+
+    Structs do not check their fields; this does, for values that foreign code made. Raises ValueError or
+    TypeError saying what is wrong.
+    """
+    return msgspec.json.decode(_encoder.encode(value), type=type(value))
 
 
 _encoder = msgspec.json.Encoder(enc_hook=jsonable)

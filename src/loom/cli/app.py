@@ -65,7 +65,7 @@ class LoomGroup(click.Group):
             return super().invoke(ctx)
         except LoomError as error:
             hint = (
-                "; a process that has died lets go within 30 seconds"
+                "; one that died on another machine lets go within 15 seconds"
                 if isinstance(error, SessionBusy)
                 else ""
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import isfinite
 from typing import Any
 
 from ..errors import LoomError, MalformedReplyError, ProviderError
@@ -31,6 +32,7 @@ from ..llm.base import (
     ToolCallDeltaEvent,
 )
 from ..requests import Request
+from ..safety.display import encodable
 from ..safety.hooks import HookDecision
 from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
@@ -133,7 +135,7 @@ def _replied(
         reply = sound_reply(response, iteration)
     except MalformedReplyError as error:
         return [ErrorRaised(error=error.info())]
-    cost = scope.engine.price(reply.usage)
+    cost = _money(scope.engine.price(reply.usage))
     scope.budget.charge(usage=reply.usage, cost=cost)
     replied = ModelReplied(
         iteration=iteration,
@@ -153,6 +155,15 @@ def _replied(
     ]
 
 
+def _money(cost: Any) -> float | None:
+    """A price as a number; one that is none is unknown, which is not zero."""
+    try:
+        amount = None if cost is None or isinstance(cost, str | bool) else float(cost)
+    except (TypeError, ValueError):
+        return None
+    return amount if amount is not None and isfinite(amount) and amount >= 0 else None
+
+
 async def _gates(
     scope: Scope, state: State, messages: Sequence[ChatMessage]
 ) -> tuple[Event | None, Sequence[ChatMessage]]:
@@ -164,7 +175,8 @@ async def _gates(
         outcome = await hooks.gate(name, payload, argument_key="messages")
         origin = f"{name}:{state.iterations}"
         if outcome.decision is HookDecision.DENY:
-            error = ErrorInfo("denied", f"a {name} hook refused: {outcome.message or 'no reason given'}")
+            said = encodable(str(outcome.message or "no reason given"))
+            error = ErrorInfo("denied", f"a {name} hook refused: {said}")
             return ErrorRaised(error=error), messages
         if outcome.decision is HookDecision.ASK and origin not in state.cleared:
             return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
@@ -192,7 +204,7 @@ def _gate_request(scope: Scope, state: State, origin: str, message: str) -> Requ
     return Request(
         id=f"req_{hashlib.sha256(seed).hexdigest()[:20]}",
         kind="approval",
-        prompt=message or f"Go on? ({origin})",
+        prompt=encodable(str(message or f"Go on? ({origin})")),
         run_id=state.run_id,
         session_id=state.session_id,
         opened_at=scope.engine.clock(),

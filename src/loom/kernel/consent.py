@@ -23,7 +23,7 @@ def approval_request(case: Case, ruling: Ruling) -> Request:
     return Request(
         id=f"req_{hashlib.sha256(f'{case.call.key}:{before}'.encode()).hexdigest()[:20]}",
         kind="approval",
-        prompt=f"Run {case.spec.name} with {visible(arguments)}? ({visible(ruling.reason or 'a gate asks')})",
+        prompt=f"Run {case.spec.name} with {visible(arguments)}? ({visible(str(ruling.reason or 'a gate asks'))})",
         run_id=case.state.run_id,
         session_id=case.state.session_id,
         call_id=case.call.id,

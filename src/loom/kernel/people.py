@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ..errors import RequestClosed
 from ..events import Event, RequestAnswered
 from ..requests import Answer, Request
+from ..types import sound
 from .engine import Scope
 from .foreign import passes
 from .state import State
@@ -52,4 +53,7 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
         raise RequestClosed("a question needs .answer(value), not a yes")
     if request.kind == "approval" and answer.verdict == "answer" and request.origin != "recovery":
         raise RequestClosed("an approval needs .approve() or .deny(reason), not a value")
-    return replace(answer, at=now)
+    try:
+        return sound(replace(answer, at=now))
+    except (TypeError, ValueError) as error:
+        raise RequestClosed(f"the answer to request {request.id} cannot be kept: {error}") from error

@@ -5,14 +5,24 @@ Providers are foreign code; a reply that is none ends the run as malformed inste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
 from ..safety.display import encodable
-from ..types import ChatMessage, ChatResponse, Role, StopReason, TextPart, ToolCall, Usage, to_json
+from ..types import (
+    ChatMessage,
+    ChatResponse,
+    Role,
+    StopReason,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    Usage,
+    sound,
+    to_json,
+)
 
 MAX_CALLS = 128
 """Tool calls one reply may make; more is taken for a broken model. The services allow about as many."""
@@ -32,9 +42,9 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
         raise MalformedReplyError(
             f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
         )
-    sound = _distinct([_call(call) for call in calls], iteration) if calls else calls
-    if content is not message.content or sound != calls or message.role is not Role.ASSISTANT:
-        message = replace(message, role=Role.ASSISTANT, content=content, tool_calls=sound or None)
+    distinct = _distinct([_call(call) for call in calls], iteration) if calls else calls
+    if content is not message.content or distinct != calls or not _plain_facts(message):
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=distinct or None)
     stop: Any = response.stop_reason
     model: Any = response.model
     return ChatResponse(
@@ -59,17 +69,34 @@ def _usage(usage: Any) -> Usage:
     return Usage(*(n if isinstance(n, int) and 0 <= n < _COUNTABLE else 0 for n in counts))
 
 
+def _plain_facts(message: ChatMessage) -> bool:
+    """Whether the message is from the assistant and nothing else is said in it."""
+    beside = (message.name, message.tool_call_id)
+    return message.role is Role.ASSISTANT and beside == (None, None) and message.is_error is False
+
+
 def _content(content: Any) -> Any:
     if isinstance(content, str):
         return encodable(content)
     if content is None:
         return None
-    if not isinstance(content, Sequence):
-        raise MalformedReplyError(f"the content of the reply is {type(content).__name__}, not text or parts")
-    parts: Sequence[Any] = content  # pyright: ignore[reportUnknownVariableType]  # foreign
-    if all(not isinstance(part, TextPart) or encodable(part.text) is part.text for part in parts):
-        return parts
-    return tuple(TextPart(encodable(p.text)) if isinstance(p, TextPart) else p for p in parts)
+    try:
+        whole = ChatMessage(Role.ASSISTANT, tuple(_part(part) for part in content))
+        return sound(whole).content
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MalformedReplyError(f"the content of the reply is not text or parts: {error}") from error
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, TextPart):
+        return TextPart(encodable(part.text))
+    if isinstance(part, ThinkingPart):
+        return ThinkingPart(encodable(part.text), *map(_optional, (part.signature, part.data)))
+    return part
+
+
+def _optional(text: Any) -> Any:
+    return encodable(text) if isinstance(text, str) else text
 
 
 def _call(call: Any) -> ToolCall:
@@ -82,14 +109,13 @@ def _call(call: Any) -> ToolCall:
         raise MalformedReplyError(
             f"the arguments of {call.name} are {type(arguments).__name__}, not JSON text"
         )
-    given_id: Any = call.id
-    sound = ToolCall(
-        encodable(given_id) if isinstance(given_id, str) else "",
-        encodable(call.name),
+    given_id, signature = _optional(call.id), _optional(call.signature)
+    return ToolCall(
+        given_id if isinstance(given_id, str) else "",
+        encodable(name),
         encodable(arguments),
-        call.signature,
+        signature if isinstance(signature, str) else None,
     )
-    return call if sound == call else sound
 
 
 def _distinct(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:

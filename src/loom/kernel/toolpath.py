@@ -10,9 +10,17 @@ import asyncio
 from copy import deepcopy
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from ..errors import LoomError, ToolError, ToolExecutionError, ToolPermissionError, ToolTimeoutError
+from ..errors import (
+    LoomError,
+    ToolArgumentsError,
+    ToolError,
+    ToolExecutionError,
+    ToolPermissionError,
+    ToolTimeoutError,
+)
 from ..events import (
     Event,
     Outcome,
@@ -28,7 +36,7 @@ from ..safety.hooks import HookDecision
 from ..safety.permissions import Ruling, judge
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
-from ..types import ToolResult, to_json
+from ..types import ToolResult, sound, to_json
 from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
@@ -74,13 +82,24 @@ async def hook(case: Case) -> Ruling:
     }
     outcome = await hooks.gate("before_tool", payload, argument_key="arguments")
     if outcome.arguments is not None and outcome.decision is not HookDecision.DENY:
-        case.arguments, case.edited = outcome.arguments, True
+        case.arguments, case.edited = _plain(outcome.arguments), True
         case.check()
     if outcome.decision is HookDecision.ALLOW:
         return Ruling("allow", "hook") if case.edited else _ALLOW
     if outcome.decision is HookDecision.DENY:
         return Ruling("deny", "hook", outcome.message)
     return Ruling("ask", "hook", outcome.message)
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    """What a hook wants to run instead, as it will be shown, kept and run: one JSON object."""
+    try:
+        plain = msgspec.json.decode(to_json(arguments))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolArgumentsError(f"a hook's arguments are not plain data: {error}") from error
+    if not isinstance(plain, dict):
+        raise ToolArgumentsError(f"a hook's arguments must be one object, not {type(plain).__name__}")
+    return plain  # pyright: ignore[reportUnknownVariableType]  # any JSON object
 
 
 def permission(case: Case) -> Ruling:
@@ -130,7 +149,7 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
 
 def deny(case: Case, ruling: Ruling) -> list[Event]:
     """The events of a call that may not run: the decision, and the result that the model reads."""
-    reason = ruling.reason or "no reason given"
+    reason = encodable(str(ruling.reason or "no reason given"))
     decided = ToolDecided(
         call_id=case.call.id, name=case.spec.name, verdict="deny", source=ruling.source, reason=reason
     )
@@ -184,31 +203,51 @@ def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
     """
     if not isinstance(result, ToolResult):
         result = ToolResult(result if isinstance(result, str) else to_json(result))
-    if result.data is not None or result.metadata:
-        to_json((result.data, result.metadata))
-    text = encodable(result.text or "")
-    if text is not result.text:
-        result = replace(result, text=text)
+    text: Any = "" if result.text is None else result.text  # pyright: ignore[reportUnnecessaryComparison]  # foreign
+    clean = encodable(text) if isinstance(text, str) else text
+    if clean is not result.text:
+        result = replace(result, text=clean)
+    if (
+        type(text) is not str
+        or result.data is not None
+        or result.metadata
+        or result.content_parts is not None
+    ):
+        result = sound(result)
+    elif not isinstance(result.is_error, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign
+        raise TypeError(f"is_error must be True or False, not {result.is_error!r}")
     outcome: Outcome = "error" if result.is_error else "ok"
     return finished(case.call, outcome, case.cap(result), seconds=seconds)
 
 
 def _park(case: Case, parked: Parked) -> list[Event]:
-    if not case.spec.repeatable:
-        problem = ToolExecutionError(
-            f"{case.spec.name} waits for an answer but is not declared idempotent=True; "
-            "a waiting tool is entered again from its beginning"
-        )
-        return [_failed(case, "error", problem, 0.0)]
-    if not parked.requests:
-        return [_failed(case, "error", ToolExecutionError(f"{case.spec.name} waits for nothing"), 0.0)]
+    try:
+        wanted = _wanted(case, parked)
+    except ToolExecutionError as error:
+        return [_failed(case, "error", error, 0.0)]
     mine = [request.id for request in case.state.requests if request.call_id == case.call.id]
-    needed = [request.id for request in parked.requests]
+    needed = [request.id for request in wanted]
     return [
         *(RequestWithdrawn(request_id=known) for known in mine if known not in needed),
-        *(RequestOpened(request=_for_call(r, case)) for r in parked.requests if r.id not in mine),
+        *(RequestOpened(request=request) for request in wanted if request.id not in mine),
         ToolParked(call_id=case.call.id, name=case.spec.name, requests=needed),
     ]
+
+
+def _wanted(case: Case, parked: Parked) -> list[Request]:
+    """The requests a tool waits for. Raises ToolExecutionError for a tool that must not or cannot wait."""
+    name = case.spec.name
+    if not case.spec.repeatable:
+        raise ToolExecutionError(
+            f"{name} waits for an answer but is not declared idempotent=True; "
+            "a waiting tool is entered again from its beginning"
+        )
+    if not parked.requests:
+        raise ToolExecutionError(f"{name} waits for nothing")
+    try:
+        return [_for_call(request, case) for request in parked.requests]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ToolExecutionError(f"{name} waits for what is no request: {error}") from error
 
 
 def _withdrawn(case: Case) -> list[Event]:
@@ -220,7 +259,11 @@ def _withdrawn(case: Case) -> list[Event]:
 def _for_call(request: Request, case: Case) -> Request:
     """A question as this run's own; one forwarded from a child keeps its id, run and session."""
     return replace(
-        request, call_id=case.call.id, digest="", opened_at=request.opened_at or case.scope.engine.clock()
+        sound(request),
+        call_id=case.call.id,
+        digest="",
+        choices=tuple(request.choices),
+        opened_at=request.opened_at or case.scope.engine.clock(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from ..errors import ConfigError
@@ -42,12 +43,16 @@ class RuntimeLimits:
             "max_depth",
         ):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float) or value < 0
-            ):
+            if value is None:
+                continue
+            counts = name not in ("max_cost", "max_seconds")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
                 raise ConfigError(
                     f"{name} must be a number of at least 0, or None for no limit, not {value!r}"
                 )
+            if counts and value != int(value):
+                raise ConfigError(f"{name} must be a whole number, not {value!r}")
+            object.__setattr__(self, name, int(value) if counts else float(value))
         if self.tool_timeout <= 0 or self.max_result_chars <= 0:
             raise ConfigError("tool_timeout and max_result_chars must be positive")
 

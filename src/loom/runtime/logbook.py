@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from ..errors import LeaseLost, SessionBusy, StoreError
 from ..events import Event
 from ..store.base import Lease, SessionStore
+from .owner import has_died
 
 logger = logging.getLogger("loom.session")
 
-LEASE_TTL = 30.0
-"""Seconds a session stays ours when this process dies; three missed renewals at the usual interval of a third."""
-BUSY_WAIT = 10.0
+LEASE_TTL = 15.0
+"""Seconds a session stays ours when this machine dies; three missed renewals at the usual interval of a third."""
+BUSY_WAIT = 20.0
 """Seconds to wait for a session that another process works in before giving up."""
 _POLL = 0.05
-
-
-def new_owner() -> str:
-    """A name for who holds a lease, for people who read it in an error."""
-    return f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 class Logbook:
@@ -81,11 +75,16 @@ async def open_logbook(store: SessionStore, session_id: str, owner: str) -> Asyn
 
 
 async def _acquire(store: SessionStore, session_id: str, owner: str, ttl: float) -> Lease:
-    deadline = asyncio.get_running_loop().time() + BUSY_WAIT
+    deadline, dead = asyncio.get_running_loop().time() + BUSY_WAIT, ""
     while True:
         try:
+            if dead:
+                return await store.acquire(session_id, owner=owner, ttl=ttl, instead_of=dead)
             return await store.acquire(session_id, owner=owner, ttl=ttl)
-        except SessionBusy:
+        except SessionBusy as busy:
+            if busy.owner != dead and has_died(busy.owner):
+                dead = busy.owner  # it gives nothing back; its lease need not be waited out
+                continue
             if asyncio.get_running_loop().time() >= deadline:
                 raise
             await asyncio.sleep(_POLL)

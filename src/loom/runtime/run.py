@@ -21,6 +21,7 @@ from ..kernel.people import checked
 from ..kernel.state import State, fold
 from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer
+from ..safety.display import encodable
 from ..signals import RuntimeTask
 from ..tools.base import RunContext, ToolContext
 from ..types import Artifact, ErrorInfo, RunState
@@ -116,7 +117,7 @@ class Run(Generic[OutputT]):
         A run that waits is ended, and its requests with it. One that has ended stays as it is. None when the
         run is driven by a stream, which then ends by itself.
         """
-        wanted = CancelRequested(reason=reason)
+        wanted = CancelRequested(reason=encodable(str(reason or "")))
         if self._result is None:
             self._interrupt(wanted)
         elif self._result.state is RunState.WAITING:

@@ -24,9 +24,10 @@ from ..requests import Answer, Request
 from ..signals import RuntimeTask
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
-from ..types import ErrorInfo, Limits, RunState, to_json
+from ..types import ErrorInfo, Limits, RunState, sound, to_json
 from .history import History, artifacts_of, turn_messages
-from .logbook import Logbook, new_owner, open_logbook
+from .logbook import Logbook, open_logbook
+from .owner import new_owner
 from .result import RunResult
 from .run import Run, new_run_id
 
@@ -364,9 +365,8 @@ def _past(record: TranscriptRecord) -> PastRun:
 
 
 def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:
-    payload = context.to_payload()
-    if payload or task.input or task.metadata:
-        try:
-            to_json((task, payload))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"a task's input and inputs must be plain data: {error}") from error
+    try:
+        sound(task)
+        to_json(context.to_payload())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"a task and its inputs must be plain data: {error}") from error

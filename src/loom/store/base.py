@@ -133,13 +133,15 @@ class SessionStore(ABC):
         # setdefault, not assignment: two threads may come here at once and must get the same log.
         return attributes.get("_memory_log") or attributes.setdefault("_memory_log", MemoryLog())
 
-    async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
+    async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """Take the session for ``ttl`` seconds. Raises SessionBusy while another owner's lease lives.
 
         Each success has a higher ``token`` than all before it, which is what fences off older writers.
         The same owner may acquire again; its older lease is void from then on. ``head`` says how far the log is.
+        ``instead_of`` names an owner known to be dead, whose lease need not be waited out; SessionBusy's ``owner``
+        says who holds the session.
         """
-        return self.log.acquire(session_id, owner=owner, ttl=ttl)
+        return self.log.acquire(session_id, owner=owner, ttl=ttl, instead_of=instead_of)
 
     async def renew(self, lease: Lease, *, ttl: float) -> Lease:
         """Extend a lease, even one that has expired, as long as nobody took the session since.

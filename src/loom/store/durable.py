@@ -12,8 +12,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from ..errors import StoreError
-from ..events import Event, encode_event
+from ..errors import StoreCorrupted, StoreError
+from ..events import Event, decode_event, encode_event
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
@@ -26,7 +26,7 @@ class DurableLog(Desk):
     """The operations of a store, blocking, for one thread. See ``SessionStore`` for their meanings."""
 
     @abstractmethod
-    def acquire(self, session_id: str, owner: str, ttl: float) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
         """See SessionStore.acquire."""
 
     @abstractmethod
@@ -135,9 +135,11 @@ class ThreadedStore(SessionStore):
 
     # --- log ----------------------------------------------------------------------------------------
 
-    async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
+    async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
-        return await self._writer.run(lambda log: log.acquire(session_id, owner, ttl), writes=True)
+        return await self._writer.run(
+            lambda log: log.acquire(session_id, owner, ttl, instead_of), writes=True
+        )
 
     async def renew(self, lease: Lease, *, ttl: float) -> Lease:
         """See SessionStore."""
@@ -232,6 +234,8 @@ class ThreadedStore(SessionStore):
 
 def _encode(event: Event) -> bytes:
     try:
-        return encode_event(event)
-    except NOT_PLAIN as error:
+        body = encode_event(event)
+        decode_event(body)  # a field of the wrong type would make the whole log unreadable
+    except (*NOT_PLAIN, StoreCorrupted) as error:
         raise StoreError(f"the event {event.type} was not saved, it is not plain data: {error}") from error
+    return body

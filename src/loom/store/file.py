@@ -145,12 +145,12 @@ class FileLog(DurableLog):
     # --- leases ---------------------------------------------------------------------------------------
     # Not synced: they matter between living processes only, and these see what the system holds in memory.
 
-    def acquire(self, session_id: str, owner: str, ttl: float) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
         """See SessionStore."""
         session, now = self._index.sessions.get(session_id), self._clock()
         held = session.lease if session is not None else None
-        if held is not None and held.owner != owner and held.expires_at > now:
-            raise SessionBusy(f"session {session_id!r} is in use by {held.owner}")
+        if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
+            raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
         head = session.head if session is not None else 0
         return self._lease(Lease(session_id, owner, self._index.token + 1, now + ttl, head))
 

@@ -98,13 +98,13 @@ class MemoryLog:
         # One count for all sessions: a session that was deleted and begun again never repeats a token.
         self._tokens = count(1)
 
-    def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
+    def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore.acquire."""
         with self._lock:
             session = self._session(session_id)
             held, now = session.lease, self._clock()
-            if held is not None and held.owner != owner and held.expires_at > now:
-                raise SessionBusy(f"session {session_id!r} is in use by {held.owner}")
+            if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
+                raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
             session.lease = Lease(session_id, owner, next(self._tokens), now + ttl, len(session.events))
             return session.lease
 

@@ -113,12 +113,12 @@ class SqliteLog(DurableLog):
 
     # --- leases ---------------------------------------------------------------------------------------
 
-    def acquire(self, session_id: str, owner: str, ttl: float) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
         """See SessionStore."""
         now = self._clock()
         held = self._one("SELECT owner, expires_at FROM leases WHERE session_id = ?", session_id)
-        if held is not None and held[0] != owner and held[1] > now:
-            raise SessionBusy(f"session {session_id!r} is in use by {held[0]}")
+        if held is not None and held[0] not in (owner, instead_of) and held[1] > now:
+            raise SessionBusy(f"session {session_id!r} is in use by {held[0]}", owner=held[0])
         self._execute("UPDATE tokens SET newest = newest + 1")
         ((token,),) = self._rows("SELECT newest FROM tokens")
         row = (session_id, owner, token, now + ttl)

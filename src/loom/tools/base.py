@@ -104,12 +104,12 @@ class ToolContext(RunContext[DepsT]):
                     Request(
                         id=request_id,
                         kind="question",
-                        prompt=prompt,
+                        prompt=str(prompt),
                         run_id=self.run_id,
                         session_id=self.session_id,
                         call_id=self.call_id,
                         tool_name=self.tool_name,
-                        choices=tuple(choices),
+                        choices=(choices,) if isinstance(choices, str) else tuple(map(str, choices)),
                     )
                 ]
             )

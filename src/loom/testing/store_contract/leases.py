@@ -26,6 +26,30 @@ class LeasePromises(Promises):
             await write(store, second, said("b"))
             assert await store.head("s") == 2
 
+    async def test_the_session_of_a_dead_owner_can_be_taken_at_once(self, tmp_path: Path) -> None:
+        """By whoever names it as dead, once: the next one who does finds the new owner there."""
+        async with self.opened(tmp_path) as store:
+            dead = await store.acquire("s", owner="dead", ttl=TTL)
+            await write(store, dead, started())
+            await refused(SessionBusy, store.acquire("s", owner="b", ttl=TTL, instead_of="somebody else"))
+            heir = await store.acquire("s", owner="b", ttl=TTL, instead_of="dead")
+            assert heir.token > dead.token
+            assert heir.head == 1
+            await refused(SessionBusy, store.acquire("s", owner="c", ttl=TTL, instead_of="dead"))
+            await self._fenced(store, dead)
+            await write(store, heir, said("b"))
+
+    async def test_a_busy_session_says_who_holds_it(self, tmp_path: Path) -> None:
+        """So that the holder can be found out to be dead."""
+        async with self.opened(tmp_path) as store:
+            await store.acquire("s", owner="a", ttl=TTL)
+            try:
+                await store.acquire("s", owner="b", ttl=TTL)
+            except SessionBusy as busy:
+                assert busy.owner == "a"
+            else:
+                raise AssertionError("two owners hold one session")
+
     async def test_another_session_is_another_lease(self, tmp_path: Path) -> None:
         """One owner's lease says nothing about other sessions."""
         async with self.opened(tmp_path) as store:
