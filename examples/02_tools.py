@@ -16,7 +16,9 @@ async def weather(city: str, context: ToolContext) -> str:
 
 
 async def main() -> None:
-    model = ScriptedProvider([[call("weather", city="Lisbon"), call("weather", city="Oslo")], "Sunny in both."])
+    model = ScriptedProvider(
+        [[call("weather", city="Lisbon"), call("weather", city="Oslo")], "Sunny in both."]
+    )
     agent = Agent(model=model, tools=[weather])
     async for event in agent.stream("How is the weather in Lisbon and Oslo?"):
         if event.type == "tool.progress":

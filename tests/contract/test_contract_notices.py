@@ -21,8 +21,17 @@ from loom.testing.store_contract.processes import ProcessPromises
 
 
 class NeverBusy(InMemorySessionStore):
-    async def acquire(self, session_id: str, *, owner: str, ttl: float) -> Lease:
+    async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         return await super().acquire(session_id, owner="anybody", ttl=ttl)
+
+
+class HeedlessHeir(InMemorySessionStore):
+    async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
+        heir = owner if not instead_of else "anybody"
+        held = self.log._session(session_id).lease
+        return await super().acquire(
+            session_id, owner=heir, ttl=ttl, instead_of=held.owner if instead_of and held else ""
+        )
 
 
 class ForgetsTokens(InMemorySessionStore):

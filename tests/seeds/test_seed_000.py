@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from samples import run_sample, sample
 
-from loom import Agent, FileSessionStore, Files, Model, RunState, SessionConfig, tool
+from loom import Agent, Files, FileSessionStore, Model, RunState, SessionConfig, tool
 from loom.testing import ModelServer, call, say
 
 
@@ -46,7 +46,9 @@ def test_quick_start(
     first, second = server.requests
     assert first.body["model"] == "claude-sonnet-4"
     assert first.body["max_tokens"] == 512
-    assert {"search_docs", "Read", "Glob", "Grep", "List", "WebFetch"} <= {t["name"] for t in first.body["tools"]}
+    assert {"search_docs", "Read", "Glob", "Grep", "List", "WebFetch"} <= {
+        t["name"] for t in first.body["tools"]
+    }
     results = json.dumps(second.body["messages"])
     assert "Results for: widgets" in results
     assert "A library of widgets." in results
@@ -131,7 +133,9 @@ def test_hooks(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert keys <= set(seen[name][0]), name
 
 
-def test_event_streams(at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_event_streams(
+    at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with ModelServer.in_thread([call("List", path="."), say("One README.")]) as server:
         serve(monkeypatch, server)
         agent = Agent(model=Model.openai("gpt-4o"), capabilities=[Files()])

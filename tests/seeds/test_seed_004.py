@@ -29,9 +29,9 @@ def test_tools() -> None:
         provider = OpenAICompatibleProvider(base_url=server.base_url, default_model="llama3")
         names = run_sample(sample("seed_004", "tools"), Agent=Agent, provider=provider, config=AgentConfig())
         messages = [ChatMessage(role=Role.USER, content="Weather in Lisbon?")]
-        turn = run_sample(
-            "turn = await agent.run_turn(messages)", agent=names["agent"], messages=messages
-        )["turn"]
+        turn = run_sample("turn = await agent.run_turn(messages)", agent=names["agent"], messages=messages)[
+            "turn"
+        ]
     assert turn.reply == "Sunny."
     assert (turn.iterations, turn.tool_calls) == (2, 1)
     assert turn.input_tokens > 0

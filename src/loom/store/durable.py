@@ -26,7 +26,7 @@ class DurableLog(Desk):
     """The operations of a store, blocking, for one thread. See ``SessionStore`` for their meanings."""
 
     @abstractmethod
-    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore.acquire."""
 
     @abstractmethod

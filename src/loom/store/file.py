@@ -145,7 +145,7 @@ class FileLog(DurableLog):
     # --- leases ---------------------------------------------------------------------------------------
     # Not synced: they matter between living processes only, and these see what the system holds in memory.
 
-    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
         session, now = self._index.sessions.get(session_id), self._clock()
         held = session.lease if session is not None else None

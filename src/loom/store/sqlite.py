@@ -113,7 +113,7 @@ class SqliteLog(DurableLog):
 
     # --- leases ---------------------------------------------------------------------------------------
 
-    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str) -> Lease:
+    def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
         now = self._clock()
         held = self._one("SELECT owner, expires_at FROM leases WHERE session_id = ?", session_id)
