@@ -31,8 +31,9 @@ from .events import (
 from .hitl.base import Human
 from .kernel.budget import Budget
 from .kernel.engine import Engine, Scope
+from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
-from .kernel.loop import Interrupt, drive
+from .kernel.loop import drive
 from .kernel.state import State
 from .llm.base import ContentDeltaEvent, LLMProvider, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .llm.registry import ProviderRegistry

@@ -20,7 +20,8 @@ from .asking import ask_model
 from .calls import run_calls
 from .case import finished
 from .engine import Scope
-from .foreign import cancellations_borne, described
+from .foreign import described
+from .interrupt import Alarm, Interrupt
 from .journal import Journal
 from .people import ask_human
 from .state import Call, Phase, State
@@ -42,72 +43,8 @@ from .verdict import judge_reply
 logger = logging.getLogger("loom.loop")
 
 
-class _Alarm:
-    """Rings at a time that may move away while it is waited for."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, due: Callable[[], float], ring: Callable[[], None]
-    ) -> None:
-        self._loop, self._due, self._ring = loop, due, ring
-        self._handle: asyncio.TimerHandle | None = None
-
-    def set(self) -> _Alarm:
-        """Ring, or look again when the time is said to have come."""
-        if self._loop.time() >= self._due():
-            self._ring()
-        else:
-            self._handle = self._loop.call_at(self._due() + 0.001, self.set)
-        return self
-
-    def cancel(self) -> None:
-        """Do not ring."""
-        if self._handle is not None:
-            self._handle.cancel()
-
-
 Deeds = AsyncGenerator[Event | list[Event], None]
 """What a step yields: one event for whoever listens right now, or a batch to be kept before going on."""
-
-
-class Interrupt:
-    """How the outside stops a run at any await: by cancel, or because its time is up.
-
-    As ``asyncio.timeout`` does it: cancel the task, and take that cancellation back where it arrives.
-    """
-
-    def __init__(self) -> None:
-        self.wanted: Event | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._struck: asyncio.Task[Any] | None = None
-        self._borne = 0
-
-    def __call__(self, event: Event) -> None:
-        """Make ``event`` (a CancelRequested or a LimitReached) the next thing that happens to the run."""
-        if self.wanted is None:
-            self.wanted = event
-            if self._task is not None:
-                self._struck = self._task
-                self._task.cancel()
-
-    async def settle(self) -> None:
-        """Know which cancellations of the current task are old, so that they are not taken for new ones."""
-        self._borne = await cancellations_borne()
-
-    def enter(self) -> None:
-        """From here on the current task may be interrupted."""
-        self._task = asyncio.current_task()
-
-    def leave(self) -> None:
-        """From here on foreign code runs, which is not ours to cancel."""
-        self._task = None
-
-    def caught(self) -> bool:
-        """Of a CancelledError: True when it was ours alone, so that the task may go on."""
-        task = asyncio.current_task()
-        if task is None or self._struck is not task:
-            return False
-        self._struck = None
-        return task.uncancel() <= self._borne
 
 
 async def drive(
@@ -122,7 +59,7 @@ async def drive(
     outbox = journal.outbox
     deeds: Deeds | None = None
     step: Step = Done()
-    alarm: _Alarm | None = None
+    alarm: Alarm | None = None
     moved = at_rest = False
     try:
         await interrupt.settle()
@@ -142,28 +79,7 @@ async def drive(
                     break
                 deeds = _DEEDS[type(step)](scope, journal.state, step)
                 alarm = _set_alarm(scope, journal.state, step, interrupt)
-            done, failure = None, None
-            interrupt.enter()
-            try:
-                if interrupt.wanted is None or journal.state.ending:
-                    done = await anext(deeds, None)
-                    if isinstance(done, list):
-                        await journal.write(done)
-            except asyncio.CancelledError:
-                if not interrupt.caught():
-                    raise
-                done = None
-            except StoreError:
-                raise
-            except Exception as error:
-                if journal.state.ending:
-                    raise
-                logger.exception("run %s failed inside", journal.state.run_id)
-                done, failure = None, _inside(error)
-            finally:
-                interrupt.leave()
-            if failure is not None:
-                await journal.write([ErrorRaised(error=failure)])
+            done = await _perform(deeds, journal, interrupt)
             if done is not None:
                 moved = True
                 if isinstance(done, Event):
@@ -187,6 +103,33 @@ async def drive(
             alarm.cancel()
         if not at_rest:
             await _abandon(scope, journal, deeds)
+
+
+async def _perform(deeds: Deeds, journal: Journal, interrupt: Interrupt) -> Event | list[Event] | None:
+    """Do the next deed of a step and keep what is to be kept; None when the step is over or was broken off."""
+    failure: ErrorInfo | None = None
+    interrupt.enter()
+    try:
+        if interrupt.wanted is None or journal.state.ending:
+            done = await anext(deeds, None)
+            if isinstance(done, list):
+                await journal.write(done)
+            return done
+    except asyncio.CancelledError:
+        if not interrupt.caught():
+            raise
+    except StoreError:
+        raise
+    except Exception as error:  # our own fault or the application's: it ends this run, told as what it is
+        if journal.state.ending:
+            raise
+        logger.exception("run %s failed inside", journal.state.run_id)
+        failure = _inside(error)
+    finally:
+        interrupt.leave()
+    if failure is not None:
+        await journal.write([ErrorRaised(error=failure)])
+    return None
 
 
 async def _tell(scope: Scope, interrupt: Interrupt, event: Event) -> None:
@@ -227,7 +170,7 @@ async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
             await scope.engine.hooks.watch(event, scope.asked)
 
 
-def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> _Alarm | None:
+def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> Alarm | None:
     """Interrupt the step when the run's wall time is up; a human may take as long as they like."""
     allowed = state.limits.max_seconds
     if allowed is None or state.ending or type(step) is Await:
@@ -235,7 +178,7 @@ def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> 
     loop, rested = asyncio.get_running_loop(), scope.budget.rested
     due = loop.time() + max(0.0, allowed - state.active_seconds)
     reached = LimitReached(limit="max_seconds", allowed=allowed, spent=allowed)
-    return _Alarm(loop, lambda: due + scope.budget.rested - rested, lambda: interrupt(reached)).set()
+    return Alarm(loop, lambda: due + scope.budget.rested - rested, lambda: interrupt(reached)).set()
 
 
 # --- deeds: one for each step -----------------------------------------------------------------------

@@ -15,8 +15,9 @@ from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
+from ..kernel.interrupt import Interrupt
 from ..kernel.journal import Journal
-from ..kernel.loop import Interrupt, drive
+from ..kernel.loop import drive
 from ..kernel.people import checked
 from ..kernel.state import State, fold
 from ..policies.restore import SessionRestorePolicy

@@ -1,0 +1,74 @@
+"""Stopping a run from outside, at any await: because somebody cancels it, or because its time is up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..events import Event
+from .foreign import cancellations_borne
+
+
+class Interrupt:
+    """How the outside stops a run at any await: by cancel, or because its time is up.
+
+    As ``asyncio.timeout`` does it: cancel the task, and take that cancellation back where it arrives.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: Event | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._struck: asyncio.Task[Any] | None = None
+        self._borne = 0
+
+    def __call__(self, event: Event) -> None:
+        """Make ``event`` (a CancelRequested or a LimitReached) the next thing that happens to the run."""
+        if self.wanted is None:
+            self.wanted = event
+            if self._task is not None:
+                self._struck = self._task
+                self._task.cancel()
+
+    async def settle(self) -> None:
+        """Know which cancellations of the current task are old, so that they are not taken for new ones."""
+        self._borne = await cancellations_borne()
+
+    def enter(self) -> None:
+        """From here on the current task may be interrupted."""
+        self._task = asyncio.current_task()
+
+    def leave(self) -> None:
+        """From here on foreign code runs, which is not ours to cancel."""
+        self._task = None
+
+    def caught(self) -> bool:
+        """Of a CancelledError: True when it was ours alone, so that the task may go on."""
+        task = asyncio.current_task()
+        if task is None or self._struck is not task:
+            return False
+        self._struck = None
+        return task.uncancel() <= self._borne
+
+
+class Alarm:
+    """Rings at a time that may move away while it is waited for."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, due: Callable[[], float], ring: Callable[[], None]
+    ) -> None:
+        self._loop, self._due, self._ring = loop, due, ring
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self) -> Alarm:
+        """Ring, or look again when the time is said to have come."""
+        if self._loop.time() >= self._due():
+            self._ring()
+        else:
+            self._handle = self._loop.call_at(self._due() + 0.001, self.set)
+        return self
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._handle is not None:
+            self._handle.cancel()
