@@ -111,10 +111,12 @@ async def _perform(deeds: Deeds, journal: Journal, interrupt: Interrupt) -> Even
     interrupt.enter()
     try:
         if interrupt.wanted is None or journal.state.ending:
-            done = await anext(deeds, None)
+            done = await deeds.__anext__()
             if isinstance(done, list):
                 await journal.write(done)
             return done
+    except StopAsyncIteration:
+        return None
     except asyncio.CancelledError:
         if not interrupt.caught():
             raise
