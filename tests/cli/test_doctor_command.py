@@ -46,7 +46,7 @@ def test_versions_extras_and_a_healthy_store(project: Path, serve: Serve) -> Non
     for word in ("loom ", "CPython 3.", "sqlite ", "aiohttp ", "msgspec ", "extra cli", "rich "):
         assert word in done.stdout
     assert "ANTHROPIC_API_KEY is not set" in done.stdout
-    assert "model auto    offline:offline" in done.stdout
+    assert "model auto        offline:offline" in done.stdout
     assert ".loom/sessions.db (SQLite): 1 session, 3 events, all readable" in done.stdout
     assert "nothing is broken" in done.stdout
 

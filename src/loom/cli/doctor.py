@@ -45,7 +45,7 @@ def command(context: click.Context, as_json: bool, store_path: Path) -> None:
         console = console_for(sys.stdout)
         for mark, name, said in _lines(health):
             line = Text(mark or "  ", style=_STYLES.get(mark, ""))
-            line.append(f"  {name:<14}" if mark else name, style="" if mark else "bold")
+            line.append(f"  {name:<17} " if mark else name, style="" if mark else "bold")
             line.append(printable(said), style="")
             console.print(line, soft_wrap=True)
     context.exit(exits.FAILED if health.problems else exits.COMPLETED)

@@ -114,7 +114,7 @@ async def _uninterrupted(work: Awaitable[Any], accept: Callable[[], None]) -> No
             if task.cancelled():
                 raise
             cancelled = error
-        except Exception:
+        except Exception:  # told by the task below, once it is certain how it ended
             break
     task.result()
     accept()

@@ -70,7 +70,7 @@ class ToolRegistry:
             return ToolResult(f"Unknown tool: {name}", is_error=True)
         try:
             return await handler.invoke(args)
-        except Exception as error:
+        except Exception as error:  # a handler is foreign code; whatever it raises is its result
             return ToolResult(f"Tool error ({name}): {error}", is_error=True)
 
     def __len__(self) -> int:
