@@ -39,6 +39,7 @@ class Server:
     pages: dict[str, bytes | Handler] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     connections: int = 0
+    handlers: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def here(self) -> str:
@@ -46,6 +47,8 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if (handler := asyncio.current_task()) is not None:
+            self.handlers.add(handler)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.requests.append(head)
@@ -77,8 +80,11 @@ async def server() -> AsyncIterator[Server]:
     server = Server()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
-    async with listener:
-        yield server
+    yield server
+    listener.close()  # and not `async with`: since 3.12 that waits for handlers that never end
+    for handler in server.handlers:
+        handler.cancel()
+    await asyncio.gather(*server.handlers, return_exceptions=True)
 
 
 @pytest.fixture

@@ -42,6 +42,18 @@ class Interrupt:
         """From here on foreign code runs, which is not ours to cancel."""
         self._task = None
 
+    async def absorb(self) -> None:
+        """After an await that returned: take back a cancellation of ours that foreign code swallowed.
+
+        One that has not arrived yet arrives here instead, as a CancelledError.
+        """
+        task = asyncio.current_task()
+        if self._struck is None or self._struck is not task:
+            return
+        await asyncio.sleep(0)
+        self._struck = None
+        task.uncancel()
+
     def caught(self) -> bool:
         """Of a CancelledError: True when it was ours alone, so that the task may go on."""
         task = asyncio.current_task()

@@ -114,6 +114,8 @@ async def _perform(deeds: Deeds, journal: Journal, interrupt: Interrupt) -> Even
             done = await deeds.__anext__()
             if isinstance(done, list):
                 await journal.write(done)
+            if interrupt.wanted is not None:
+                await interrupt.absorb()
             return done
     except StopAsyncIteration:
         return None
@@ -139,6 +141,8 @@ async def _tell(scope: Scope, interrupt: Interrupt, event: Event) -> None:
     interrupt.enter()
     try:
         await scope.engine.hooks.watch(event, scope.asked)
+        if interrupt.wanted is not None:
+            await interrupt.absorb()
     except asyncio.CancelledError:
         if not interrupt.caught():
             raise
