@@ -48,7 +48,7 @@ class Interrupt:
         One that has not arrived yet arrives here instead, as a CancelledError.
         """
         task = asyncio.current_task()
-        if self._struck is None or self._struck is not task:
+        if task is None or self._struck is not task:
             return
         await asyncio.sleep(0)
         self._struck = None
