@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "loom"
 
 ANYWHERE = ("loom.*",)
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("loom.llm.http", "loom.llm.wire", "loom.tools.web*", "loom.testing.*"),
+    "aiohttp": ("loom.llm.http", "loom.llm.service", "loom.tools.web*", "loom.testing.*"),
     "click": ("loom.cli.*",),
     "cronsim": ("loom.heartbeat.*",),
     "msgspec": ANYWHERE,  # the codec of the vocabulary

@@ -84,7 +84,7 @@ class Keyed:
 
 
 class ContentPart(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """One piece of a message that is more than text. The family is closed: text, media, thinking."""
+    """One piece of a message that is more than text. The family is closed: it is ``Part``."""
 
 
 class TextPart(ContentPart, frozen=True, tag="text"):
@@ -117,15 +117,36 @@ class FilePart(_MediaPart, frozen=True, tag="file"):
 class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
     """Reasoning a model showed. ``signature`` and ``data`` go back to its service untouched.
 
-    ``data`` holds what the service encrypted or redacted; ``text`` is then empty.
+    ``data`` holds what the service encrypted or redacted. ``origin`` names the wire it came over: no other
+    can read signatures and data, so no other is sent them. Without an origin it goes to whichever asks.
     """
 
     text: str = ""
     signature: str | None = None
     data: str | None = None
+    origin: str | None = None
 
 
-Part = TextPart | ImagePart | AudioPart | VideoPart | FilePart | ThinkingPart
+class OpaquePart(ContentPart, frozen=True, tag="opaque"):
+    """Something in a reply that only its service understands, such as a search it ran itself.
+
+    ``data`` is its JSON text and goes back, in its place, over the wire ``origin`` and over no other.
+    """
+
+    origin: str
+    data: str
+
+
+class CallPart(ContentPart, frozen=True, tag="call"):
+    """The place of the tool call number ``index`` (from 0) among the parts of its message.
+
+    Only there when something follows the call: services that think between calls want the order back.
+    """
+
+    index: int
+
+
+Part = TextPart | ImagePart | AudioPart | VideoPart | FilePart | ThinkingPart | OpaquePart | CallPart
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True):

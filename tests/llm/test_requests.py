@@ -283,8 +283,8 @@ def test_headers() -> None:
         (anthropic("http://h/proxy/"), "http://h/proxy/v1/messages"),
     ],
 )
-def test_addresses(made: HTTPProvider, url: str) -> None:
-    assert made._url == url
+async def test_addresses(made: HTTPProvider, url: str) -> None:
+    assert (await made._request(HELLO, None, "m", None, False)).url == url
 
 
 # --- media --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..safety.display import encodable
 from ..types import (
     ChatMessage,
     ChatResponse,
+    OpaquePart,
     Role,
     StopReason,
     TextPart,
@@ -91,7 +92,9 @@ def _part(part: Any) -> Any:
     if isinstance(part, TextPart):
         return TextPart(encodable(part.text))
     if isinstance(part, ThinkingPart):
-        return ThinkingPart(encodable(part.text), *map(_optional, (part.signature, part.data)))
+        return ThinkingPart(encodable(part.text), *map(_optional, (part.signature, part.data, part.origin)))
+    if isinstance(part, OpaquePart):
+        return OpaquePart(encodable(part.origin), encodable(part.data))
     return part
 
 

@@ -6,16 +6,25 @@ text stands apart, roles alternate, and the results of a reply's tool calls are 
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 from msgspec import Raw
 
 from ..errors import ConfigError
-from ..types import ChatMessage, FilePart, ImagePart, Part, Role, TextPart, ThinkingPart, ToolSpec
+from ..types import (
+    CallPart,
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    OpaquePart,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolSpec,
+)
 from .anthropic_reply import AnthropicReply
 from .base import ModelSettings
 from .encoding import (
@@ -28,6 +37,7 @@ from .encoding import (
     wire_name,
 )
 from .media import Media, load_media
+from .service import ServiceOptions
 from .wire import HTTPProvider, Outgoing
 
 # Where a message keeps its encoding: its blocks, joined; empty when it has nothing to say on this wire.
@@ -46,8 +56,6 @@ class AnthropicProvider(HTTPProvider):
     on what is new. ``extensions`` go into every request.
     """
 
-    path = "/v1/messages"
-
     def __init__(
         self,
         api_key: str | None = None,
@@ -55,23 +63,14 @@ class AnthropicProvider(HTTPProvider):
         timeout: float | None = 120.0,
         *,
         base_url: str = "https://api.anthropic.com",
-        max_retries: int = 2,
         max_tokens: int = 8192,
         prompt_caching: bool = False,
-        headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
-        connect_timeout: float | None = 10.0,
-        total_timeout: float | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        rand: Callable[[], float] = random.random,
+        **service: Unpack[ServiceOptions],
     ) -> None:
-        if urlsplit(base_url).path.rstrip("/").endswith("/v1"):
-            self.path = "/messages"
-        super().__init__(
-            base_url, api_key, default_model, timeout,
-            max_retries=max_retries, headers=headers, connect_timeout=connect_timeout,
-            total_timeout=total_timeout, sleep=sleep, rand=rand,
-        )  # fmt: skip
+        super().__init__(base_url, api_key, default_model, timeout, **service)
+        versioned = urlsplit(base_url).path.rstrip("/").endswith("/v1")
+        self._endpoint = self.endpoint("/messages" if versioned else "/v1/messages")
         self._max_tokens = max_tokens
         self._prompt_caching = prompt_caching
         self._extensions = _checked(extensions or {})
@@ -101,7 +100,9 @@ class AnthropicProvider(HTTPProvider):
         if settings is not None:
             answer_tool = self._apply(settings, tools or (), body)
         body["messages"] = Raw(conversation)
-        return Outgoing(encode(body), lambda: AnthropicReply(self._failures, model, answer_tool))
+        return Outgoing(
+            self._endpoint, encode(body), lambda: AnthropicReply(self._failures, model, answer_tool)
+        )
 
     def _apply(self, settings: ModelSettings, tools: Sequence[ToolSpec], body: dict[str, Any]) -> str | None:
         """Put ``settings`` into ``body``; return the name of the tool whose call is the answer."""
@@ -237,6 +238,8 @@ def _block(part: Part, media: Mapping[str, Media]) -> dict[str, Any] | None:
         if part.signature is None:
             return None
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    if isinstance(part, OpaquePart | CallPart):
+        return None
     item = media[part.source]
     kind = "document" if isinstance(part, FilePart) else "image"
     if item.url:

@@ -167,8 +167,11 @@ class AnthropicReply:
             self._builder.stop_reason = StopReason.STOP if stop is StopReason.TOOL_USE else stop
         else:
             self._builder.stop_reason = self._stop_with(stop, bool(calls))
-        for position, call in enumerate(calls):
-            self._builder.call(position, call.id, call.name, call.text())
+        for call in self._calls:
+            if call in calls:
+                self._builder.call(call.slot, arguments=call.text())
+            else:
+                self._builder.drop_call(call.slot)
         return self._builder.build()
 
     # --- events -----------------------------------------------------------------------------------
@@ -219,6 +222,7 @@ class AnthropicReply:
         call = _Call(len(self._calls), unique, block.name, offered)
         self._calls.append(call)
         self._open[index] = call
+        self._builder.call(call.slot, unique, block.name)
         return (ToolCallDeltaEvent(call.slot, unique, block.name),)
 
     def _grow(self, event: _Event) -> Sequence[ProviderEvent]:

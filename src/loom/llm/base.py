@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..types import (
+    CallPart,
     ChatMessage,
     ChatResponse,
     Part,
@@ -35,11 +36,12 @@ class ContentDeltaEvent(Struct, frozen=True, tag_field="type", tag="content_delt
 
 
 class ThinkingDeltaEvent(Struct, frozen=True, tag_field="type", tag="thinking_delta"):
-    """Some reasoning. ``signature`` and ``data`` are the service's own and go back to it untouched."""
+    """Some reasoning. ``signature``, ``data`` and ``origin`` are those of the ``ThinkingPart`` it becomes."""
 
     delta: str = ""
     signature: str | None = None
     data: str | None = None
+    origin: str | None = None
 
 
 class ToolCallDeltaEvent(Struct, frozen=True, tag_field="type", tag="tool_call_delta"):
@@ -128,12 +130,32 @@ class LLMProvider(ABC):
 
 
 class _CallParts:
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "id", "name", "signature")
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.name = ""
         self.arguments: list[str] = []
+        self.signature: str | None = None
+
+
+class _Growing:
+    """A text or thinking part that more may be added to."""
+
+    __slots__ = ("data", "kind", "origin", "pieces", "signature")
+
+    def __init__(self, kind: type[TextPart | ThinkingPart], origin: str | None = None) -> None:
+        self.kind = kind
+        self.origin = origin
+        self.pieces: list[str] = []
+        self.signature: list[str] = []
+        self.data: str | None = None
+
+    def part(self) -> TextPart | ThinkingPart:
+        text = "".join(self.pieces)
+        if self.kind is TextPart:
+            return TextPart(text)
+        return ThinkingPart(text, "".join(self.signature) or None, self.data, self.origin)
 
 
 class ReplyBuilder:
@@ -143,23 +165,40 @@ class ReplyBuilder:
         self.model = model
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
-        self._parts: list[tuple[str, list[str], list[str], str | None]] = []
+        self._parts: list[_Growing | Part] = []
         self._calls: dict[int, _CallParts] = {}
+        self._marked: set[int] = set()
+        self._text: list[str] | None = None  # the pieces of the text part that is last, if one is
 
     def text(self, delta: str) -> None:
         """Add text."""
-        self._open("text")[1].append(delta)
+        if self._text is None:
+            self._text = self._grow(TextPart, None).pieces
+        self._text.append(delta)
 
-    def thinking(self, delta: str = "", *, signature: str | None = None, data: str | None = None) -> None:
-        """Add reasoning; a signature closes the block it belongs to, ``data`` is a block of its own."""
-        if data is not None:
-            self._parts.append(("redacted", [], [], data))
-            return
-        part = self._open("thinking")
+    def thinking(
+        self,
+        delta: str = "",
+        *,
+        signature: str | None = None,
+        data: str | None = None,
+        origin: str | None = None,
+    ) -> None:
+        """Add reasoning. A signature or ``data`` closes the block that the text before it began."""
+        self._text = None
+        part = self._grow(ThinkingPart, origin)
         if delta:
-            part[1].append(delta)
+            part.pieces.append(delta)
         if signature:
-            part[2].append(signature)
+            part.signature.append(signature)
+        if data is not None:
+            part.data = data
+
+    def part(self, part: Part) -> None:
+        """Add a part that comes whole: media, or what only the service understands."""
+        self._text = None
+        self._mark_calls()
+        self._parts.append(part)
 
     def call(
         self,
@@ -167,10 +206,12 @@ class ReplyBuilder:
         id: str | None = None,  # noqa: A002 - the wire's word
         name: str | None = None,
         arguments: str | None = None,
+        signature: str | None = None,
     ) -> None:
         """Add a piece of the tool call at ``index``."""
         call = self._calls.get(index)
         if call is None:
+            self._text = None
             call = self._calls[index] = _CallParts()
         if id:
             call.id = id
@@ -178,6 +219,12 @@ class ReplyBuilder:
             call.name = name
         if arguments:
             call.arguments.append(arguments)
+        if signature:
+            call.signature = signature
+
+    def drop_call(self, index: int) -> None:
+        """Forget the tool call at ``index``, as if it had never begun."""
+        self._calls.pop(index, None)
 
     def add(self, event: ProviderEvent) -> None:
         """Add any event of the family but the whole response."""
@@ -186,7 +233,7 @@ class ReplyBuilder:
         elif isinstance(event, ToolCallDeltaEvent):
             self.call(event.index, event.id, event.name, event.arguments_delta)
         elif isinstance(event, ThinkingDeltaEvent):
-            self.thinking(event.delta, signature=event.signature, data=event.data)
+            self.thinking(event.delta, signature=event.signature, data=event.data, origin=event.origin)
         elif isinstance(event, UsageEvent):
             self.usage = event.usage
         elif isinstance(event, StopEvent):
@@ -194,28 +241,45 @@ class ReplyBuilder:
 
     def build(self) -> ChatResponse:
         """The reply so far. Calls without an id get a stable one; empty arguments are an empty object."""
+        ordered = sorted(self._calls.items())
         calls = tuple(
-            ToolCall(call.id or f"call_{index}", call.name, "".join(call.arguments) or "{}")
-            for index, call in sorted(self._calls.items())
+            ToolCall(call.id or f"call_{index}", call.name, "".join(call.arguments) or "{}", call.signature)
+            for index, call in ordered
         )
         stop = self.stop_reason or (StopReason.TOOL_USE if calls else StopReason.UNKNOWN)
-        message = ChatMessage(Role.ASSISTANT, self._content(), tool_calls=calls or None)
+        message = ChatMessage(
+            Role.ASSISTANT, self._content([index for index, _ in ordered]), tool_calls=calls or None
+        )
         return ChatResponse(message, self.usage, stop, self.model)
 
-    def _open(self, kind: str) -> tuple[str, list[str], list[str], str | None]:
-        if not self._parts or self._parts[-1][0] != kind or self._parts[-1][2]:
-            self._parts.append((kind, [], [], None))
-        return self._parts[-1]
+    def _grow(self, kind: type[TextPart | ThinkingPart], origin: str | None) -> _Growing:
+        last = self._parts[-1] if self._parts else None
+        if self._calls.keys() <= self._marked and isinstance(last, _Growing):
+            closed = kind is ThinkingPart and (last.signature or last.data is not None)
+            if last.kind is kind and not closed:
+                return last
+        self._mark_calls()
+        part = _Growing(kind, origin)
+        self._parts.append(part)
+        return part
 
-    def _content(self) -> str | tuple[Part, ...] | None:
-        if all(kind == "text" for kind, *_ in self._parts):
-            return "".join("".join(pieces) for _, pieces, _, _ in self._parts) or None
+    def _mark_calls(self) -> None:
+        """Something follows the calls made so far: keep their places."""
+        for index in sorted(self._calls.keys() - self._marked):
+            self._parts.append(CallPart(index))
+            self._marked.add(index)
+
+    def _content(self, indexes: list[int]) -> str | tuple[Part, ...] | None:
+        if all(isinstance(part, _Growing) and part.kind is TextPart for part in self._parts):
+            growing = [part for part in self._parts if isinstance(part, _Growing)]
+            return "".join("".join(part.pieces) for part in growing) or None
         parts: list[Part] = []
-        for kind, pieces, signature, data in self._parts:
-            if kind == "text":
-                parts.append(TextPart("".join(pieces)))
+        for part in self._parts:
+            if isinstance(part, CallPart):
+                if part.index in indexes:
+                    parts.append(CallPart(indexes.index(part.index)))
             else:
-                parts.append(ThinkingPart("".join(pieces), "".join(signature) or None, data))
+                parts.append(part.part() if isinstance(part, _Growing) else part)
         return tuple(parts)
 
 

@@ -28,6 +28,7 @@ _PIECEWISE_BYTES = 2**20
 _COMPLAINT_BYTES = 64 * 1024
 _KEEP_ALIVE_SECONDS = 30.0
 _DNS_SECONDS = 300
+_KEPT_ADDRESSES = 64
 
 Reply = aiohttp.ClientResponse
 
@@ -47,42 +48,39 @@ _held: dict[asyncio.AbstractEventLoop, _Held] = {}
 
 
 class HTTPClient:
-    """Posts JSON bytes to one URL and hands back replies whose status is 200.
+    """Posts JSON bytes and hands back replies whose status is 200.
 
     ``timeout`` is the longest silence in seconds (None: no limit) and bounds an exchange that is not a
-    stream; ``connect_timeout`` is the time to reach the service; ``total_timeout`` bounds any exchange.
+    stream; ``connect_timeout`` is the time to reach the service.
     """
 
-    __slots__ = ("__weakref__", "_failures", "_stream", "_url", "_whole")
+    __slots__ = ("__weakref__", "_connect", "_failures", "_silence", "_stream", "_urls", "_whole")
 
     def __init__(
-        self,
-        url: str,
-        failures: FailureReader,
-        *,
-        timeout: float | None,
-        connect_timeout: float | None,
-        total_timeout: float | None,
+        self, failures: FailureReader, *, timeout: float | None, connect_timeout: float | None
     ) -> None:
-        self._url = URL(url, encoded=True)
         self._failures = failures
-        self._stream = aiohttp.ClientTimeout(
-            total=total_timeout, connect=connect_timeout, sock_connect=connect_timeout, sock_read=timeout
-        )
-        self._whole = aiohttp.ClientTimeout(
-            total=timeout if total_timeout is None else total_timeout,
-            connect=connect_timeout,
-            sock_connect=connect_timeout,
-        )
+        self._silence = timeout
+        self._connect = connect_timeout
+        self._urls: dict[str, URL] = {}
+        self._stream = self._bounded(None, sock_read=timeout)
+        self._whole = self._bounded(timeout)
 
-    async def post(self, headers: CIMultiDict[str], body: bytes, *, stream: bool) -> Reply:
-        """Send ``body``; return the open 200 reply. The caller closes it. Raises ProviderError and kin."""
+    async def post(
+        self, url: str, headers: CIMultiDict[str], body: bytes, *, stream: bool, within: float | None = None
+    ) -> Reply:
+        """Send ``body``; return the open 200 reply. The caller closes it. Raises ProviderError and kin.
+
+        ``within`` bounds the whole exchange, in seconds, reading the reply included.
+        """
         timeout = self._stream if stream else self._whole
+        if within is not None:
+            timeout = self._bounded(within, sock_read=self._silence if stream else None)
         session = await _session(self)
         payload = body if len(body) < _PIECEWISE_BYTES else io.BytesIO(body)
         try:
             reply = await session.post(
-                self._url, data=payload, headers=headers, timeout=timeout, allow_redirects=False
+                self._address(url), data=payload, headers=headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = self._unreachable(error, "could not be reached")
@@ -121,6 +119,19 @@ class HTTPClient:
         held.users.discard(self)
         if not held.users:
             await held.guard.aclose()
+
+    def _bounded(self, total: float | None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=total, connect=self._connect, sock_connect=self._connect, sock_read=sock_read
+        )
+
+    def _address(self, url: str) -> URL:
+        address = self._urls.get(url)
+        if address is None:
+            if len(self._urls) >= _KEPT_ADDRESSES:
+                self._urls.clear()
+            address = self._urls[url] = URL(url, encoded=True)
+        return address
 
     async def _refused(self, reply: Reply) -> LoomError:
         headers: Mapping[str, str] = reply.headers

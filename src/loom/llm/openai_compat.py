@@ -6,10 +6,8 @@ replies is not sent on this wire: it has no place for it.
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 from msgspec import Raw
 
@@ -28,6 +26,7 @@ from .encoding import (
 )
 from .media import Media, load_media
 from .openai_reply import OpenAIReply
+from .service import ServiceOptions
 from .wire import HTTPProvider, Outgoing
 
 # Where a message keeps its encoding: the bytes, or a pair when images must follow as a message of the user.
@@ -45,8 +44,6 @@ class OpenAICompatibleProvider(HTTPProvider):
     ``include_usage`` False that it does not know ``stream_options``. ``extensions`` go into every request.
     """
 
-    path = "/chat/completions"
-
     def __init__(
         self,
         base_url: str,
@@ -54,23 +51,15 @@ class OpenAICompatibleProvider(HTTPProvider):
         default_model: str = "gpt-4o",
         timeout: float | None = 120.0,
         *,
-        max_retries: int = 2,
-        headers: Mapping[str, str] | None = None,
         organization: str | None = None,
         extensions: Mapping[str, Any] | None = None,
         max_tokens_field: str = "max_tokens",
         json_schema: bool = True,
         include_usage: bool = True,
-        connect_timeout: float | None = 10.0,
-        total_timeout: float | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        rand: Callable[[], float] = random.random,
+        **service: Unpack[ServiceOptions],
     ) -> None:
-        super().__init__(
-            base_url, api_key, default_model, timeout,
-            max_retries=max_retries, headers=headers, connect_timeout=connect_timeout,
-            total_timeout=total_timeout, sleep=sleep, rand=rand,
-        )  # fmt: skip
+        super().__init__(base_url, api_key, default_model, timeout, **service)
+        self._endpoint = self.endpoint("/chat/completions")
         self._organization = organization
         self._extensions = check_extensions(extensions or {})
         self._max_tokens_field = max_tokens_field
@@ -102,7 +91,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         if settings is not None:
             fragments += self._apply(settings, body)
         body["messages"] = Raw(b"[" + fragments + b"]")
-        return Outgoing(encode(body), lambda: OpenAIReply(self._failures, model, messages))
+        return Outgoing(self._endpoint, encode(body), lambda: OpenAIReply(self._failures, model, messages))
 
     def _apply(self, settings: ModelSettings, body: dict[str, Any]) -> bytes:
         """Put ``settings`` into ``body``; return what must follow the messages."""

@@ -1,7 +1,7 @@
-"""When to ask a model service again, and how long to wait before it.
+"""When to ask a model service again, and how long to wait before it; who waits is the caller.
 
-A frozen value that decides; who waits is the caller. Full jitter after "Exponential Backoff And Jitter"
-(AWS Architecture Blog, 2015): clients that failed together must not come back together.
+Full jitter after "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): clients that failed together
+must not come back together.
 """
 
 from __future__ import annotations
@@ -36,3 +36,28 @@ class RetryPolicy:
         if asked is None:
             return backoff
         return None if asked > self.max_wait else asked + backoff
+
+
+class Patience:
+    """What is left of one request's tries and time. ``seconds`` bounds all tries together; None does not."""
+
+    __slots__ = ("_attempt", "_clock", "_deadline", "_policy")
+
+    def __init__(self, policy: RetryPolicy, seconds: float | None, clock: Callable[[], float]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._deadline = None if seconds is None else clock() + seconds
+        self._attempt = 0
+
+    def left(self) -> float | None:
+        """Seconds until the time is up; None without a limit. Never quite 0, which would mean no limit."""
+        return None if self._deadline is None else max(self._deadline - self._clock(), 0.001)
+
+    def delay(self, error: LoomError) -> float | None:
+        """Seconds to wait before the next try, or None to give up: no tries or no time left."""
+        delay = self._policy.delay(error, self._attempt)
+        left = self.left()
+        if delay is None or (left is not None and delay >= left):
+            return None
+        self._attempt += 1
+        return delay

@@ -1,7 +1,7 @@
 """A model service on a real loopback socket, following a script.
 
-It speaks the OpenAI chat completions and the Anthropic Messages wire, whole and streamed, and fails in the
-ways services fail when a script says so. Items of the script are those of ``scripted`` and ``served``; a
+It speaks every wire in ``wires``, whole and streamed, and fails in the ways services fail when a script says
+so. Items of the script are those of ``scripted`` and ``served``; a
 function in it gets the messages and tools as they stand in the body.
 """
 
@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,10 +27,10 @@ from ..errors import (
     ProviderUnavailableError,
     RateLimitError,
 )
-from ..llm.untyped import as_dict, as_list
+from ..llm.untyped import as_dict
 from ..types import ChatResponse
-from .model_wire import anthropic_stream, anthropic_whole, openai_stream, openai_whole
 from .scripted import Interrupted, Script, ScriptItem
+from .wires import ServerWire, wire_of
 
 _STATUS = (
     (AuthenticationError, 401),
@@ -172,29 +173,22 @@ class ModelServer:
         )
         self.requests.append(seen)
         try:
-            return await self._send(request, body, self._next())
+            return await self._send(request, as_dict(body), wire_of(request.path))
         except (asyncio.CancelledError, ConnectionError):
             seen.abandoned.set()
             raise
 
-    def _next(self) -> Served:
+    async def _send(self, request: web.Request, body: dict[str, Any], wire: ServerWire) -> web.StreamResponse:
+        streamed = wire.streams(request.path, body)
+        kind = "application/json"
         try:
             item = self._script.take()
-            return item if isinstance(item, Served) else Served(item)
+            item = item if isinstance(item, Served) else Served(item)
+            pieces = self._pieces(wire, streamed, body, item)
+            if streamed and item.body is None and item.status == 200:
+                kind = "text/event-stream"
         except LoomError as error:
-            return _refusal(error)
-
-    async def _send(self, request: web.Request, body: Any, item: Served) -> web.StreamResponse:
-        streamed = as_dict(body).get("stream") is True
-        kind = (
-            "text/event-stream"
-            if streamed and item.body is None and item.status == 200
-            else "application/json"
-        )
-        try:
-            pieces = self._pieces(request.path, as_dict(body), item)
-        except LoomError as error:
-            item, kind = _refusal(error), "application/json"
+            item = _refusal(error, wire)
             pieces = [item.body or b""]
         response = web.StreamResponse(status=item.status, headers={"Content-Type": kind, **item.headers})
         await response.prepare(request)
@@ -219,44 +213,36 @@ class ModelServer:
         if request.transport is not None:
             request.transport.abort()
 
-    def _pieces(self, path: str, asked: dict[str, Any], item: Served) -> Iterable[bytes]:
+    def _pieces(
+        self, wire: ServerWire, streamed: bool, body: dict[str, Any], item: Served
+    ) -> Iterable[bytes]:
         if item.body is not None:
             return [item.body]
-        reply = self._script.read(item.reply, as_list(asked.get("messages")), as_list(asked.get("tools")))
+        reply = self._script.read(item.reply, *wire.asked(body))
         number = self._script.position
         broken = reply if isinstance(reply, Interrupted) else None
         response: ChatResponse = reply.reply if isinstance(reply, Interrupted) else reply
-        anthropic = path.endswith("/messages")
-        if asked.get("stream") is not True:
+        if not streamed:
             if broken is not None:
                 raise broken.error
-            return [anthropic_whole(response, number) if anthropic else openai_whole(response, number)]
-        events = (anthropic_stream if anthropic else openai_stream)(response, number, self._chunk)
-        return events if broken is None else _broken(events, broken, anthropic)
+            return [wire.whole(response, number)]
+        events = wire.stream(response, number, self._chunk)
+        return events if broken is None else _broken(events, broken, wire)
 
 
-def _broken(events: Iterator[bytes], broken: Interrupted, anthropic: bool) -> Iterator[bytes]:
+def _broken(events: Iterator[bytes], broken: Interrupted, wire: ServerWire) -> Iterator[bytes]:
     """The stream up to the break, then the error as the wire tells it."""
-    for position, event in enumerate(events):
-        if position >= broken.after:
-            break
-        yield event
-    error = msgspec.json.encode(
-        {"type": "error", "error": {"type": "server_error", "message": str(broken.error)}}
-    )
-    yield (b"event: error\n" if anthropic else b"") + b"data: " + error + b"\n\n"
+    yield from islice(events, broken.after)
+    yield wire.broken(broken.error)
 
 
-def _refusal(error: LoomError) -> Served:
+def _refusal(error: LoomError, wire: ServerWire) -> Served:
     status = getattr(error, "status", None) or next(
         (code for kind, code in _STATUS if isinstance(error, kind)), 400
     )
-    kind = "context_length_exceeded" if isinstance(error, ContextOverflowError) else error.code
-    body = msgspec.json.encode(
-        {"type": "error", "error": {"type": kind, "message": str(error), "code": kind}}
-    )
     wait = getattr(error, "retry_after", None)
-    return Served(status=status, body=body, headers={} if wait is None else {"Retry-After": str(wait)})
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    return Served(status=status, body=wire.refusal(error, status), headers=headers)
 
 
 async def _timed(pieces: Iterable[bytes], size: int | None) -> AsyncIterator[bytes]:

@@ -166,9 +166,9 @@ def deltas(response: ChatResponse, size: int | None = None) -> Iterator[Provider
     for part in parts:
         if isinstance(part, ThinkingPart):
             for piece in pieces(part.text, size):
-                yield ThinkingDeltaEvent(piece)
+                yield ThinkingDeltaEvent(piece, origin=part.origin)
             if part.signature or part.data:
-                yield ThinkingDeltaEvent(signature=part.signature, data=part.data)
+                yield ThinkingDeltaEvent(signature=part.signature, data=part.data, origin=part.origin)
         elif isinstance(part, TextPart):
             for piece in pieces(part.text, size):
                 yield ContentDeltaEvent(piece)

@@ -1,0 +1,14 @@
+"""The server's half of every wire: replies of a script in the words of the services, whole and streamed."""
+
+from .anthropic import ANTHROPIC
+from .base import ServerWire
+from .openai_chat import OPENAI_CHAT
+
+__all__ = ["ServerWire", "WIRES", "wire_of"]
+
+WIRES: tuple[ServerWire, ...] = (ANTHROPIC, OPENAI_CHAT)
+
+
+def wire_of(path: str) -> ServerWire:
+    """The wire that posts to ``path``; chat completions when no other does."""
+    return next((wire for wire in WIRES if path.endswith(wire.paths)), OPENAI_CHAT)
