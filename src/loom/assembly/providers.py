@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -160,13 +160,20 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         **vendor.quirks,
         **(vendor.official_quirks if base_url == vendor.base_url else {}),
     }
-    if vendor.wire == "anthropic":
+    if vendor.wire == "openai":
+        options["organization"] = model.organization
+    return _adapter(vendor.wire)(**options)
+
+
+def _adapter(wire: str) -> Callable[..., LLMProvider]:
+    """The class that speaks ``wire``, imported when it is wanted."""
+    if wire == "anthropic":
         from ..llm.anthropic import AnthropicProvider
 
-        return AnthropicProvider(**options)
+        return AnthropicProvider
     from ..llm.openai_compat import OpenAICompatibleProvider
 
-    return OpenAICompatibleProvider(**options, organization=model.organization)
+    return OpenAICompatibleProvider
 
 
 def choose_model(environ: Mapping[str, str] = os.environ) -> Model:
