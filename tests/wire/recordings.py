@@ -75,7 +75,7 @@ def _exchange(found: dict[str, Any]) -> Exchange:
     return Exchange(
         method=request["method"],
         path="/" + uri.split("://", 1)[-1].partition("/")[2],
-        request=json.loads(sent) if sent else None,
+        request=_json(sent),
         status=_status(response["status"]),
         headers=headers,
         body=body,
@@ -91,6 +91,13 @@ def _bytes(body: Any) -> bytes:
     if body.get("text") is not None:
         return str(body["text"]).encode()
     return json.dumps(body["json"], ensure_ascii=False).encode() if "json" in body else b""
+
+
+def _json(sent: bytes) -> Any:
+    try:
+        return json.loads(sent)
+    except ValueError:
+        return sent.decode() or None  # a form, or nothing
 
 
 def _one(value: Any) -> str:
