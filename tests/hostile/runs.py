@@ -38,10 +38,10 @@ async def hostile_run(wire: str, body: bytes, *, streamed: bool) -> Outcome:
         return a + b
 
     spoken = BY_NAME[wire]
-    requests: list[Any] = []
+    requests: list[bytes] = []
 
     def reply(request: bytes) -> Reply:
-        requests.append(json.loads(request.partition(b"\r\n\r\n")[2]))
+        requests.append(request.partition(b"\r\n\r\n")[2])
         kind = "text/event-stream" if streamed else "application/json"
         if len(requests) == 1:
             return http(body, kind=kind)
@@ -53,7 +53,7 @@ async def hostile_run(wire: str, body: bytes, *, streamed: bool) -> Outcome:
         agent = loom.Agent(model=provider, tools=[add])
         session = agent.session()
         result = await (session.start("Add 1 and 2") if streamed else session.run("Add 1 and 2"))
-    return Outcome(result, ran, requests)
+    return Outcome(result, ran, [json.loads(request) for request in requests])
 
 
 def check_sound(outcome: Outcome, wire: str) -> None:

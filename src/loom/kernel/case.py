@@ -16,7 +16,6 @@ from ..types import ErrorInfo, ToolResult, ToolSpec
 from .engine import Scope
 from .state import Call, Phase, State
 
-
 MAX_ARGUMENTS = 4 * 1024 * 1024
 """Characters of one call's arguments: several times what a model can write in one reply."""
 
