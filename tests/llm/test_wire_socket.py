@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import resource
 import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -297,16 +298,26 @@ async def test_cancelling_closes_the_connection(wire: Wire, stream: bool) -> Non
         await asyncio.wait_for(server.requests[0].abandoned.wait(), 5)
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Both ends of a thousand connections are files of this process; many systems allow 1,024 unless asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @both
-async def test_two_hundred_streams_at_once(wire: Wire) -> None:
+@pytest.mark.usefixtures("many_descriptors")
+async def test_a_thousand_streams_at_once(wire: Wire) -> None:
     def echo(messages: list[Any], tools: Any) -> str:
         said = messages[-1]["content"]
         return f"heard {said if isinstance(said, str) else said[0]['text']}"
 
-    async with ModelServer([echo] * 200, chunk=3) as server, wire(server.base_url) as provider:
-        asked = [[ChatMessage(Role.USER, f"number {number}")] for number in range(200)]
+    async with ModelServer([echo] * 1000, chunk=3) as server, wire(server.base_url) as provider:
+        asked = [[ChatMessage(Role.USER, f"number {number}")] for number in range(1000)]
         replies = await asyncio.gather(*(last(provider, messages) for messages in asked))
-    assert [r.message.content for r in replies] == [f"heard number {number}" for number in range(200)]
+    assert [r.message.content for r in replies] == [f"heard number {number}" for number in range(1000)]
 
 
 @both
