@@ -81,7 +81,9 @@ class ToolFragments:
         if kept is None:
             if len(self._kept) >= _KEPT_TOOL_SETS:
                 self._kept.clear()
-            ordered = sorted(tools, key=lambda tool: tool.name)  # one order, so that caches of the service hit
+            ordered = sorted(
+                tools, key=lambda tool: tool.name
+            )  # one order, so that caches of the service hit
             kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in ordered]))
         return msgspec.Raw(kept[1])
 
