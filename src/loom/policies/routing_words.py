@@ -66,12 +66,15 @@ _FILES = (
 )
 _TOOLS = (
     r"(?:pip|npm|yarn|pnpm|cargo|git|docker|kubectl|brew|poetry|uv)\s{1,3}"
-    r"(?:install|uninstall|run|add|build|commit|push|pull|rebase|merge|clone|checkout|stash|compose|apply|bisect)"
+    r"(?:install|uninstall|run|add|build|commit|push|pull|rebase|merge|clone|checkout|compose|apply|bisect)"
 )
-_THINGS = (
-    r"(?:functions?|methods?|regex(?:es)?|decorators?|subclass(?:es)?|unit tests?|endpoints?|parsers?"
-    r"|quer(?:y|ies)(?! letter)|recursion|loops?)"
+_THINGS = r"(?:functions?|methods?|regex(?:es)?|subclass(?:es)?|quer(?:y|ies)(?! letter)|recursion|loops?)"
+_PARTS = (
+    r"(?:apis?|endpoints?|unit tests?|decorators?|migrations?|schemas?|webhooks?|components?|cli|dockerfiles?"
+    r"|linters?|parsers?)"
 )
+_WRITE = r"(?:[Ss]chreib|[Ii]mplementier|[Éé]cri|[Ee]scrib|[Ss]criv|[Нн]апиш)"
+_FUNCTION = r"(?:[Ff]unktion|fonction|función|funzione|функци)"
 
 CODING = Evidence(
     shapes=_shapes(
@@ -79,60 +82,47 @@ CODING = Evidence(
         # Definitions, declarations, imports.
         (3, r"\b(?:def|func|fn|sub|function)\s{1,4}\w{1,60}\(|\bfunction ?\([\w, ]{0,80}\) ?\{|\) ?=>"),
         (3, _LINE + r"(?:abstract |data |final |public )?class\s[A-Z]\w{0,60} ?[:({]"),
-        (
-            3,
-            _LINE
-            + r"(?:from\s{1,4}[\w.]{1,60}\s{1,4}import\b|import\s[\w.]{1,60}\sas\s\w{1,30}\s*(?:\n|\Z))",
-        ),
+        (3, _LINE + r"from\s{1,4}[\w.]{1,60}\s{1,4}import\b"),
+        (3, _LINE + r"import\s[\w.]{1,60}\sas\s\w{1,30}\s*(?:\n|\Z)|#include ?[<\"]|\A#!/"),
         (3, r"\b(?:const|let|var|val|int|String|auto)\s{1,4}\w{1,60} ?=|\bpublic (?:static|class|void)\b"),
-        (3, r"#include ?[<\"]|\A#!/"),
         # Calls and operators.
         (3, r"\w\(\)|\b\w{1,60}\.\w{1,60}\(|\b[a-z]{1,30}_\w{1,60}\("),
         (3, r" [!=]==? |&&|\|\||\w::\w|[)\]}];[ \t]*(?:\n|\Z)|\w ?= ?[^;=\n]{1,80};"),
         # SQL in capitals, or with a star; in small letters it is prose: "select one from the list".
-        (
-            3,
-            r"\bSELECT\b[^;]{1,200}\bFROM\b|\b(?i:select)\s{1,4}\*\s|\b(?:INSERT INTO|CREATE TABLE|DELETE FROM)\b",
-        ),
+        (3, r"\bSELECT\b[^;]{1,200}\bFROM\b|\b(?i:select)\s{1,4}\*\s"),
+        (3, r"\b(?:INSERT INTO|CREATE TABLE|DELETE FROM)\b"),
         (3, r"</?(?:div|span|html|body|head|script|button|input|table|img|svg)\b[^<>]{0,200}>"),
         # Failures: the traces of the usual languages, and exceptions by name.
-        (
-            3,
-            r"\bTraceback\b|\bFile \"[^\"\n]{1,200}\", line \d|\bat [\w.$<>]{1,100} ?\([^()\n]{1,120}\.\w{1,6}:\d",
-        ),
-        (3, r"\b[A-Z][A-Za-z]{1,40}(?:Error|Exception)\b|\berror\[E\d|\bnpm ERR!|(?:\A|\n)panic:"),
+        (3, r"\bTraceback\b|\bFile \"[^\"\n]{1,200}\", line \d|(?:\A|\n)panic:"),
+        (3, r"\bat [\w.$<>]{1,100} ?\([^()\n]{1,120}\.\w{1,6}:\d"),
+        (3, r"\b[A-Z][A-Za-z]{1,40}(?:Error|Exception)\b|\berror\[E\d|\bnpm ERR!"),
         (3, r"\bE(?:NOENT|ACCES|CONNREFUSED|CONNRESET|ADDRINUSE|PIPE|PERM)\b|\bSIG(?:SEGV|KILL|TERM|ABRT)\b"),
         (3, r"(?i:\bstack ?trace|\bseg(?:mentation )?fault|\bnull pointer|\bexit code \d|\bcore dump)"),
         # A file of code, not a page of a site.
         (3, rf"(?<![\w/.:@-])[\w./-]{{1,120}}\.(?:{_FILES})\b(?![.-]\w)"),
         (3, rf"(?:\A|[\s`$]){_TOOLS}\b"),
-        # Names as only programs spell them.
+        # Names as only programs spell them; the last kind is that of products as well.
         (2, r"\b[a-z]{3,30}[A-Z][a-z]{2,30}\w{0,30}\b|\b[a-z]{2,30}_[a-z]{2,30}\w{0,30}\b"),
+        (1, r"\b[A-Z][a-z]{2,30}[A-Z][a-z]{2,30}\w{0,30}\b"),
         # What is done to code, in so many words.
         (3, r"(?i:\b(?:fix|debug|squash|reproduce)\w{0,3}\s(?:\w{1,12}\s)?bugs?\b)"),
         (3, r"(?i:\b(?:throw|rais|catch)\w{0,3}\s(?:an?\s)?(?:\w{1,20}\s)?(?:exception|error)s?\b)"),
         (
             3,
-            rf"(?i:\b(?:write|implement|refactor|call)\w{{0,3}}\s(?:an?|the|this|my|some)\s(?:\w{{1,20}}\s)?{_THINGS}\b)",
+            rf"(?i:\b(?:write|implement|refactor|call)\s(?:an?|the|this|my|some)\s(?:\w{{1,20}}\s)?{_THINGS}\b)",
         ),
-        (
-            3,
-            r"(?i:\b(?:for|while|infinite|event|nested) loops?\b|\bunit tests?\b|\btype hints?\b|\bpull requests?\b)",
-        ),
+        (3, rf"(?i:\b(?:write|create|add|build|make|design)\s(?:an?|the)\s(?:\w{{1,20}}\s)?{_PARTS}\b)"),
+        (3, r"(?i:\b(?:for|while|infinite|event|nested) loops?\b|\bunit tests?\b|\btype hints?\b)"),
         (3, r"(?i:\b(?:source|review|write|clean|run|improve|optimi[sz]e)\w{0,4} (?:\w{1,8} )?code\b)"),
         (
             3,
             r"(?i:\b(?:this|my|our) code\b.{0,30}\b(?:work|run|fail|slow|return|print|hang|crash|compil)\w{0,4})",
         ),
-        (
-            3,
-            r"\bin (?:Rust|Ruby|Go|Swift)\b(?! ?[A-Z])|(?i:\b(?:binary search|linked list|hash ?map|big o)\b)",
-        ),
-        (
-            3,
-            r"(?i:(?:\A|\s)(?:schreib|implementier|[Éé]cri|escrib|scriv|[Нн]апиш)\S{0,6}\s(?:\S{1,12}\s){0,2}"
-            r"(?:funktion|fonction|función|funzione|функци))",
-        ),
+        (3, r"(?i:\bpull requests?\b|\bbuild fails\b|\b(?:build|ci|pipeline) is (?:broken|red|failing)\b)"),
+        (2, r"(?i:\b(?:write|add|run|fix)\s(?:\w{1,12} )?tests\b|\btests? (?:are |is |keeps? |still )?fail)"),
+        (3, r"\bin (?:Rust|Ruby|Go|Swift)\b(?! ?[A-Z])|(?i:\b(?:binary search|linked list|hash ?map)\b)"),
+        (1, r"(?i:\b(?:in|with|using) (?:python|perl|haskell|bash|react|pandas|flask)\b|\bim code\b)"),
+        (3, rf"(?:\A|\s){_WRITE}\S{{0,6}}\s(?:\S{{1,12}}\s){{0,2}}{_FUNCTION}"),
     ),
     words=_rows(
         (3, "traceback stacktrace backtrace segfault coredump"),
@@ -144,13 +134,17 @@ CODING = Evidence(
             3,
             "codebase codebases compiler linter dockerfile makefile webpack pytest eslint numpy pytorch kubectl",
         ),
-        (3, "javascript typescript golang kotlin c++ c# php sql postgresql mysql sqlite mongodb graphql"),
+        (3, "git changelog localhost stdin stdout stderr div undefined"),
+        (
+            3,
+            "javascript typescript golang kotlin c++ c# php sql postgresql postgres mysql sqlite mongodb graphql",
+        ),
         (2, "python java perl haskell linux powershell"),
         (
             2,
             "api apis sdk sdks cli json yaml xml html css http endpoint endpoints backend frontend middleware",
         ),
-        (2, "docker kubernetes git github gitlab npm webhook oauth jwt"),
+        (2, "docker kubernetes github gitlab npm webhook oauth jwt"),
         (2, "syntax algorithm algorithms algorithmus algoritmo recursion recursive boolean integer unittest"),
         (2, "programming programmieren programmiere programar programmazione quellcode"),
         (2, "django fastapi laravel nginx redis"),
@@ -171,12 +165,14 @@ CODING = Evidence(
         (1, "loop loops array arrays string strings tuple dict pointer thread threads"),
         (1, "script scripts program programs programm programa"),
         (1, "database databases query queries schema table server servers datenbank"),
+        (1, "component components render renders re-renders rendering"),
+        (1, "rename renames renamed"),
         (1, "deploy deployment commit commits branch branches merge repo repository"),
     ),
     signs=(
-        *_signs(2, "代码 编程 程序 コード プログラム 코드"),
+        *_signs(2, "代码 编程 程序 コード プログラム 코드 报错"),
         *_signs(1, "函数 関数 함수"),
-        *_signs(1, "报错 错误 エラー 오류"),
+        *_signs(1, "错误 エラー 오류"),
         *_signs(1, "写一个 实现 書いて 実装 구현"),
         *_signs(1, "列表 リスト 排序 配列"),
     ),
@@ -190,6 +186,7 @@ REASONING = Evidence(
         (3, r"(?i:\bsecond[- ]order effects?\b|\bcost[- ]benefit\b|\bthink (?:hard|deeply|through)\b)"),
         (3, r"(?i:\bcompar(?:e|ing)\s[^.?!\n]{1,80}\b(?:and|with|to|vs|versus|against)\b)"),
         (3, r"(?i:\bprove that\b|\bwhat (?:would|could) happen if\b)"),
+        (2, r"(?i:\b(?:decid|choos)(?:e|ing) between\b|\bbetter to \w{1,20} .{0,60}\bor\b)"),
     ),
     words=_rows(
         (3, "analyze analyse analyzing analysing analysis analysiere analysieren analiza analizar analizza"),
