@@ -68,7 +68,7 @@ CODING = [
     "bump the version and update the changelog",
     "¿Por qué mi función devuelve undefined?",
     "comment corriger cette erreur dans mon script python ?",
-    "这个函数为什么报错？",
+    "这个函数为什么报错",
     JAVA_TRACE,
     PYTHON_TRACE,
     "Schreib mir eine Funktion, die eine Liste sortiert",
@@ -166,14 +166,14 @@ TRIVIAL = [
     "¿Qué hora es?",
     "你好",
     "今天天气怎么样",
-    "为什么不？",
+    "为什么不",
 ]
 BALANCED = [
     LETTER,
     "Tell me about the history of the harbour of Rotterdam and about the people who worked there.",
     "Erzähl mir eine Geschichte über einen kleinen Hund, der jeden Morgen allein zum Hafen läuft.",
     # 80 characters of Chinese are a longer text than 80 of English.
-    "请帮我写一封信给我的朋友，告诉他我下个月会去他的城市，并且问他有没有时间一起吃晚饭，还想看看他的新家。",
+    "请帮我写一封信给我的朋友 告诉他我下个月会去他的城市 并且问他有没有时间一起吃晚饭 还想看看他的新家。",
 ]
 TABLE = [
     *((text, MessageCategory.CODING) for text in CODING),

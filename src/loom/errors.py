@@ -39,7 +39,7 @@ from .types import Attempt, ErrorInfo
 class LoomError(Exception):
     """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise.
 
-    ``attempts`` are the models that were asked, when more than one was and none has answered.
+    ``attempts`` are the models that were asked in vain, where several may be.
     """
 
     code: ClassVar[str] = "error"

@@ -85,10 +85,8 @@ class FallbackProvider(LLMProvider):
                 return trail.answered(response)
             except Exception as error:  # providers are foreign code: whatever they raise is their failure
                 final = trail.failed(error)
-                if final is error:
-                    raise
                 if final is not None:
-                    raise final from error
+                    raise final from final.__cause__
 
     async def chat_stream(
         self,
@@ -122,10 +120,8 @@ class FallbackProvider(LLMProvider):
                 response = trail.answered(whole or _put_together(said, candidate))
             except Exception as error:  # as above
                 final = trail.failed(error, said, over=shown)
-                if final is error:
-                    raise
                 if final is not None:
-                    raise final from error
+                    raise final from final.__cause__
                 continue
             finally:
                 close = getattr(stream, "aclose", None)  # any iterator may be a stream
@@ -210,7 +206,9 @@ class _Trail:
         self._attempts = (*before, *own)
         if self._left and not over and goes_on(error, self._on):
             return None
-        return _telling(known, before, self._attempts) if before else error
+        if error is not known and not before:
+            return error
+        return _telling(known, before, self._attempts)
 
     def _attempt(self, *, usage: Usage) -> Attempt:
         return Attempt(self._asked.name, usage=usage, duration=self._clock() - self._since)
@@ -242,10 +240,12 @@ def _as_ours(error: Exception) -> LoomError:
 
 
 def _telling(error: LoomError, before: Sequence[Attempt], attempts: tuple[Attempt, ...]) -> LoomError:
-    """A copy of ``error`` that tells of the failures before it: errors are raised again, texts would pile up."""
+    """A copy of ``error`` that knows the attempts: an error may be raised again, and what it tells would pile up."""
     told = "; ".join(f"{attempt.model}: {attempt.error}"[:MAX_TOLD_CHARS] for attempt in before)
+    text = f"{error} (asked before, in vain: {told})" if before else str(error)
     # Not by calling the class: an error of the application may want other arguments than a text.
-    copied = type(error).__new__(type(error), f"{error} (asked before, in vain: {told})")
+    copied = type(error).__new__(type(error), text)
     copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error.__cause__ or error
     copied.attempts = attempts
-    return copied
+    return copied.with_traceback(error.__traceback__)
