@@ -1,17 +1,16 @@
 """A model for each request: by a function, by what the message asks for, in both faces and nested."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from several import HELLO, add, ask, both, complete, replies
 
 from loom.agent import Agent
 from loom.config.model import Model, Price
 from loom.config.models import FallbackModel, RoutedModel
 from loom.errors import AuthenticationError, ConfigError, ProviderUnavailableError, RateLimitError
-from loom.events import ModelReplied, TextDelta
-from loom.llm.base import LLMProvider
+from loom.events import TextDelta
 from loom.llm.fallback import Candidate, FallbackProvider
 from loom.llm.routed import RoutedProvider
 from loom.loop import Agent as LoopAgent
@@ -22,40 +21,13 @@ from loom.testing.model_server import ModelServer
 from loom.testing.scripted import ScriptedProvider, call, say
 from loom.tools.function import tool
 from loom.tools.registry import ToolRegistry
-from loom.types import ChatMessage, ChatResponse, Role, RunState, Usage
+from loom.types import ChatMessage, Role, RunState, Usage
 
-HELLO = [ChatMessage(Role.USER, "Hello")]
 STRENGTHS = {
     "quick": ModelStrengths(speed=9, cost=1, reasoning=3, coding=3),
     "coder": ModelStrengths(speed=3, cost=8, reasoning=6, coding=9),
     "thinker": ModelStrengths(speed=1, cost=9, reasoning=9, coding=7),
 }
-
-both = pytest.mark.parametrize("streamed", [False, True])
-
-
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-async def ask(
-    provider: LLMProvider, streamed: bool, messages: Sequence[ChatMessage] = HELLO, **options: Any
-) -> ChatResponse:
-    if not streamed:
-        return await provider.chat(messages, **options)
-    event = [event async for event in provider.chat_stream(messages, **options)][-1]
-    assert isinstance(event, ChatResponse)
-    return event
-
-
-async def complete(agent: Agent[Any, Any], task: str, streamed: bool) -> Any:
-    if not streamed:
-        return await agent.run(task)
-    run = agent.session().start(task)
-    assert [event async for event in run.events()]
-    return await run
 
 
 def answering(name: str, times: int = 20) -> ScriptedProvider:
@@ -289,13 +261,12 @@ async def test_a_fallback_in_a_route_and_a_route_in_a_fallback(streamed: bool) -
     agent = Agent(model=RoutedModel(lambda messages: "a", models={"a": backed, "b": answering("b")}))
     result = await complete(agent, "go", streamed)
     assert result.output == "by spare"
-    log = [event for event in result.events if isinstance(event, ModelReplied)]
-    assert [attempt.model for attempt in log[0].attempts] == ["scripted", "scripted#2"]
+    assert [attempt.model for attempt in replies(result)[0].attempts] == ["scripted", "scripted#2"]
 
     routed = RoutedModel(lambda messages: "a", models={"a": ScriptedProvider([down]), "b": answering("b")})
     result = await complete(Agent(model=FallbackModel([routed, answering("spare")])), "go", streamed)
     assert result.output == "by spare"
-    failed = next(event for event in result.events if isinstance(event, ModelReplied)).attempts[0]
+    failed = replies(result)[0].attempts[0]
     assert failed.model == "scripted", "the model that failed, not the route"
 
     broken = RoutedModel(lambda messages: "nowhere", models={"a": answering("a")})
