@@ -53,8 +53,9 @@ def make_model(model: AnyModel) -> LiveModel:
 
 
 def _single(model: Model) -> LiveModel:
-    price = model.price
+    provider, price = make_provider(model), model.price
+    name: str = getattr(provider, "default_model", model.name)  # where the service wants another than we say
     if price is None:
-        return LiveModel(make_provider(model), model.name, no_price, (model.identifier,))
+        return LiveModel(provider, name, no_price, (model.identifier,))
     # What the service calls the model in its replies is its own business: there is only this one.
-    return LiveModel(make_provider(model), model.name, lambda usage, name: price.cost(usage), ())
+    return LiveModel(provider, name, lambda usage, name: price.cost(usage), ())
