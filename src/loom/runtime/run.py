@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
+from msgspec.structs import replace
 
 from .._generics import OutputT
-from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
+from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -169,6 +170,8 @@ class Run(Generic[OutputT]):
         """Drive the run right here, yielding every event. Leaving early cancels it."""
         session = self.session
         try:
+            if self.task is not None and self.task.attachments and not self._begun:
+                self.task = await self._with_files_read(self.task)
             async with AsyncExitStack() as stack:
                 logbook = await self._take_turn(stack)
                 if logbook is None:
@@ -200,6 +203,16 @@ class Run(Generic[OutputT]):
         finally:
             self._known.set()
             self._followers.close()
+
+    async def _with_files_read(self, task: RuntimeTask) -> RuntimeTask:
+        """The task as it is written down: what was sent is in the log, wherever the run is resumed."""
+        from ..media import attach
+
+        try:
+            return replace(task, attachments=await asyncio.to_thread(attach, task.attachments))
+        except ConfigError:
+            self.state = RunState.FAILED
+            raise
 
     async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
         """Wait for the runs in front; None when this one was cancelled before its turn came."""
