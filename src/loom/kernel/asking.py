@@ -18,6 +18,7 @@ from ..events import (
     LimitReached,
     ModelReplied,
     ModelRequested,
+    PartialOutput,
     RequestOpened,
     TextDelta,
     ThinkingDelta,
@@ -34,6 +35,7 @@ from ..llm.base import (
 from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
+from ..safety.partial_json import PartialJSON
 from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
 from .foreign import described, passes
@@ -62,6 +64,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
             said: list[ProviderEvent] = []
+            growing = _growing(scope)
             async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
                     if isinstance(event, ChatResponse):
@@ -70,6 +73,8 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
                     said.append(event)
                     if isinstance(event, ContentDeltaEvent):
                         yield TextDelta(text=event.delta)
+                        if growing is not None and growing.feed(event.delta):
+                            yield PartialOutput(value=growing.value)
                     elif (told := _told(event)) is not None:
                         yield told
             response = response or _put_together(said, scope.engine.model or "")
@@ -94,6 +99,12 @@ def _options(scope: Scope) -> dict[str, Any]:
     if engine.settings is not None:
         options["settings"] = engine.settings
     return options
+
+
+def _growing(scope: Scope) -> PartialJSON | None:
+    """What shows the typed output while it grows, when there is one that can be shown."""
+    gate = scope.engine.output_gate
+    return PartialJSON(gate.opening) if gate is not None and gate.opening else None
 
 
 @asynccontextmanager
