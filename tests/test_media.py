@@ -182,6 +182,8 @@ def test_text_keeps_what_it_was_called(tmp_path: Path) -> None:
     assert decoded(part) == ("text/markdown", b"# Notes\n")
     (part,) = media.attach([FilePart(str(notes), "application/pdf")])
     assert decoded(part)[0] == "text/plain"
+    with pytest.raises(ConfigError, match="name its type"):
+        media.attach([FilePart(str(notes), 'text/"quoted"')])
 
 
 # --- addresses ----------------------------------------------------------------------------------------

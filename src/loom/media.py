@@ -8,12 +8,10 @@ its name. Web addresses are passed on to the model service and never fetched her
 from __future__ import annotations
 
 import base64
-import mimetypes
 import os
 import stat
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -51,6 +49,8 @@ __all__ = [
 Source = str | os.PathLike[str] | bytes
 """A path, a ``data:`` or web address, or the bytes themselves."""
 
+_GIVEN = "what was given"
+
 MediaT = TypeVar("MediaT", bound=MediaPart)
 PartT = TypeVar("PartT", bound=ContentPart)
 
@@ -81,7 +81,7 @@ def document(source: Source) -> FilePart:
 def attachment(source: str | os.PathLike[str] | bytes) -> MediaPart:
     """A file or its bytes as the kind of part that fits what it is. Raises ConfigError like ``image``."""
     if isinstance(source, bytes):
-        content, media_type = source, _known(source, "these bytes")[0]
+        content, media_type = source, _known(source, _GIVEN)[0]
     else:
         content, media_type = load_file_bytes(source)
     kind = next(kind for kind in MEDIA_PARTS if fits(kind, media_type))
@@ -119,7 +119,7 @@ def refuse_files(parts: Iterable[object]) -> None:
 
 def _part(kind: type[MediaT], source: Source) -> MediaT:
     if isinstance(source, bytes):
-        return _of_content(kind, source, "these bytes", "")
+        return _of_content(kind, source, _GIVEN, "")
     source = os.fspath(source)
     if names_file(source):
         return _of_content(kind, _regular_file(source), repr(source), "")
@@ -143,10 +143,9 @@ def _of_content(kind: type[MediaT], content: bytes, name: str, declared: str) ->
     fitting = [media_type for media_type in known if fits(kind, media_type)]
     if not fitting:
         raise ConfigError(f"{name} is {known[0]}, which is no {kind_of(kind)}; it was not sent")
-    media_type = fitting[0]
-    if media_type == "text/plain" and declared.startswith("text/"):
-        media_type = declared  # bytes do not tell Markdown from CSV
-    return kind(_data_url(content, media_type), media_type)
+    if fitting[0] == "text/plain" and declared.startswith("text/"):  # bytes do not tell Markdown from CSV
+        return _checked(kind(_data_url(content, declared), declared))
+    return kind(_data_url(content, fitting[0]), fitting[0])
 
 
 # --- bytes and addresses ----------------------------------------------------------------------------
@@ -161,6 +160,9 @@ def infer_media_type(source: str | os.PathLike[str]) -> str:
     source = os.fspath(source)
     if names_file(source) or source[:5].lower() == "data:":
         return load_file_bytes(source)[1]
+    import mimetypes
+    from urllib.parse import urlsplit
+
     return mimetypes.guess_type(urlsplit(source).path)[0] or "application/octet-stream"
 
 
@@ -189,7 +191,7 @@ def encode_to_data_url(source: Source, media_type: str | None = None) -> str:
 def encode_to_base64(source: Source, media_type: str | None = None) -> tuple[str, str]:
     """A file, bytes or ``data:`` URL as base64 text, and its media type. See ``encode_to_data_url``."""
     if isinstance(source, bytes):
-        content, name = source, "these bytes"
+        content, name = source, _GIVEN
     else:
         name = repr(source := os.fspath(source))
         if names_file(source):

@@ -22,12 +22,16 @@ from loom import (
     Request,
     Run,
     RunResult,
+    RuntimeTask,
     Session,
     SessionConfig,
     SqliteSessionStore,
     ToolContext,
+    media,
     tool,
 )
+from loom.events import PartialOutput
+from loom.types import AudioPart, FilePart, ImagePart, TextPart, VideoPart
 
 
 class Report(BaseModel):
@@ -100,6 +104,27 @@ async def requests_make_answers() -> None:
     answers = [request.approve(by="ana") for request in pending]
     assert_type(answers, list[Answer])
     assert_type(session.resume(answers=answers), Run[str])
+
+
+async def text_and_parts_are_a_task() -> None:
+    agent = Agent(model="auto")
+    result = await agent.run(["What is this?", ImagePart("cat.png"), media.document(b"%PDF-1.7")])
+    assert_type(result.output, str)
+    assert_type(result.media, tuple[ImagePart | AudioPart | VideoPart | FilePart, ...])
+    agent.stream(("Look:", media.image("cat.png")))
+    agent.run_sync(RuntimeTask("Look", attachments=[media.audio("purr.mp3")]))
+    session = agent.session()
+    assert_type(session.start([TextPart("Look"), ImagePart("cat.png")]), Run[str])
+    assert_type(media.attachment("cat.png"), ImagePart | AudioPart | VideoPart | FilePart)
+    assert_type(media.load_file_bytes("cat.png"), tuple[bytes, str])
+    await agent.run(["What?", 7])  # type: ignore[list-item]
+    await agent.run(b"What?")  # type: ignore[arg-type]
+
+
+async def a_typed_answer_is_seen_while_it_grows() -> None:
+    async for event in Agent(model="auto", output_type=Report).stream("hello"):
+        if isinstance(event, PartialOutput):
+            assert_type(event.value, Any)
 
 
 def mistakes_are_noticed() -> None:

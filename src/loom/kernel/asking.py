@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LoomError, MalformedReplyError, ProviderError
 from ..events import (
@@ -35,13 +35,15 @@ from ..llm.base import (
 from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
-from ..safety.partial_json import PartialJSON
 from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
 from .foreign import described, passes
 from .reply import sound_reply
 from .state import State
 from .window import render
+
+if TYPE_CHECKING:
+    from ..safety.partial_json import PartialJSON
 
 
 async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
@@ -104,7 +106,11 @@ def _options(scope: Scope) -> dict[str, Any]:
 def _growing(scope: Scope) -> PartialJSON | None:
     """What shows the typed output while it grows, when there is one that can be shown."""
     gate = scope.engine.output_gate
-    return PartialJSON(gate.opening) if gate is not None and gate.opening else None
+    if gate is None or not gate.opening:
+        return None
+    from ..safety.partial_json import PartialJSON  # most runs never need it
+
+    return PartialJSON(gate.opening)
 
 
 @asynccontextmanager
