@@ -349,14 +349,10 @@ def _told(event: Event, turn: _Turn) -> TurnEvent | None:
 
 async def _with_files_read(messages: list[ChatMessage]) -> list[ChatMessage]:
     """``messages`` with the files in them that the user's name. What models and tools said can name none."""
-    if not any(_names_files(message) for message in messages):
+    said = [m.content for m in messages if m.role is Role.USER]
+    if not any(isinstance(content, tuple) and name_files(content) for content in said):
         return messages
-    return await asyncio.to_thread(lambda: [attached(m) if _names_files(m) else m for m in messages])
-
-
-def _names_files(message: ChatMessage) -> bool:
-    content = message.content
-    return message.role is Role.USER and isinstance(content, tuple) and name_files(content)
+    return await asyncio.to_thread(lambda: [attached(m) if m.role is Role.USER else m for m in messages])
 
 
 def _goal(messages: Sequence[ChatMessage]) -> str:

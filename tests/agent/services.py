@@ -8,6 +8,7 @@ from loom.llm.anthropic import AnthropicProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.llm.wire import HTTPProvider
 from loom.testing import ModelServer
+from loom.types import ChatMessage, ChatResponse, Part, Role, StopReason
 
 
 def openai(server: ModelServer) -> HTTPProvider:
@@ -22,3 +23,8 @@ def anthropic(server: ModelServer) -> HTTPProvider:
 
 Wire = Callable[[ModelServer], HTTPProvider]
 WIRES: list[Wire] = [openai, anthropic]
+
+
+def reply(*parts: Part) -> ChatResponse:
+    """A final reply of these parts."""
+    return ChatResponse(ChatMessage(Role.ASSISTANT, parts), stop_reason=StopReason.STOP)

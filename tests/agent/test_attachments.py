@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from services import WIRES, Wire, openai
+from services import WIRES, Wire, openai, reply
 
 from loom import Agent, RunContext, RunState, Runtime, RuntimeTask, SessionRestorePolicy, loop, media, tool
 from loom.errors import ConfigError
@@ -19,20 +19,15 @@ from loom.events import RunStarted, ToolFinished
 from loom.store.file import FileSessionStore
 from loom.store.sqlite import SqliteSessionStore
 from loom.testing import ModelServer, ScriptedProvider, call
-from loom.tools.base import ToolHandler
 from loom.types import (
     AudioPart,
     ChatMessage,
-    ChatResponse,
     FilePart,
     ImagePart,
-    Part,
     Role,
-    StopReason,
     TextPart,
     ThinkingPart,
     ToolResult,
-    ToolSpec,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -151,6 +146,15 @@ async def test_what_cannot_be_read_keeps_the_run_from_beginning(cat: Path, store
     assert (await session.run("never mind")).output == "fine"
 
 
+async def test_runs_keep_their_turns_however_long_files_take(cat: Path) -> None:
+    model = ScriptedProvider(["one", "two"])
+    session = Agent(model=model).session()
+    first = session.start(["look", *[ImagePart(str(cat))] * 50])
+    second = session.start("and now?")
+    assert ((await first).output, (await second).output) == ("one", "two")
+    assert len(model.requests[1].messages) == 3
+
+
 async def test_a_wire_that_takes_no_such_part_says_so(cat: Path) -> None:
     (cat.parent / "notes").write_text("some notes")
     async with ModelServer(["x"]) as server:
@@ -230,73 +234,6 @@ async def test_a_window_of_the_past_is_its_text(cat: Path) -> None:
     assert [m.content for m in model.requests[1].messages] == ["What?", "one", "And?"]
 
 
-# --- nobody else names files --------------------------------------------------------------------------
-
-
-async def test_a_task_that_came_over_a_wire_names_no_file(cat: Path) -> None:
-    sent = {"goal": "look", "attachments": [{"type": "image", "source": str(cat)}]}
-    agent = Agent(model=ScriptedProvider(["x"] * 2))
-    with pytest.raises(ConfigError, match="names a file"):
-        await agent.run(msgspec.convert(sent, RuntimeTask))
-    sent["attachments"] = [{"type": "image", "source": media.image(PNG).source}]
-    assert (await agent.run(msgspec.convert(sent, RuntimeTask))).output == "x"
-
-
-def reply(*parts: Part) -> ChatResponse:
-    return ChatResponse(ChatMessage(Role.ASSISTANT, parts), stop_reason=StopReason.STOP)
-
-
-async def test_a_reply_that_names_a_file_is_no_reply(cat: Path) -> None:
-    for source in (str(cat), "/etc/hosts", "data:image/png;base64,??"):
-        model = ScriptedProvider([reply(TextPart("see"), ImagePart(source)), "fine"])
-        session = Agent(model=model).session()
-        result = await session.run("draw")
-        assert result.state is RunState.FAILED
-        assert result.error is not None
-        assert result.error.code == "malformed_reply"
-        assert (await session.run("again")).output == "fine"
-        assert source not in str(model.requests[1].messages)
-
-
-class Rogue(ToolHandler):
-    """A handler that is no function of the application's: a bridge to some server, say."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    @property
-    def tool(self) -> ToolSpec:
-        return ToolSpec("peek", "Peek.", {"type": "object", "properties": {}}, read_only=True)
-
-    async def invoke(self, args: dict[str, Any]) -> ToolResult:
-        return ToolResult(content_parts=[TextPart("see"), FilePart(self.source)])
-
-
-async def test_a_result_of_a_handler_that_names_a_file_is_a_failed_call(cat: Path) -> None:
-    model = ScriptedProvider([call("peek"), "fine"])
-    result = await Agent(model=model, tools=[Rogue(str(cat))]).run("go")
-    assert result.output == "fine"
-    (finished,) = [e for e in result.events if isinstance(e, ToolFinished)]
-    assert finished.outcome == "error"
-    assert finished.result.content_parts is None
-    assert "names a file" in finished.result.text
-    assert ENCODED not in str(model.requests)
-
-
-async def test_a_log_that_was_tampered_with_opens_nothing(cat: Path, store: SqliteSessionStore) -> None:
-    lease = await store.acquire("s", owner="mallory", ttl=5.0)
-    task = RuntimeTask("look", attachments=[ImagePart(str(cat))])
-    await store.append(lease, [RunStarted(task=task, run_id="run_x", session_id="s", seq=1, at=1.0)])
-    await store.release(lease)
-    async with ModelServer(["x"]) as server:
-        provider = openai(server)
-        result = await Agent(model=provider, session_store=store).session("s").resume("run_x")
-        await provider.aclose()
-    assert result.state is RunState.FAILED
-    assert "names a file" in str(result.error)
-    assert server.requests == []
-
-
 # --- tools of the application -------------------------------------------------------------------------
 
 
@@ -368,24 +305,6 @@ async def test_a_turn_that_cannot_read_a_file_does_not_begin(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"none\.png"):
         _ = [event async for event in loop.Agent(model).run_turn_stream(said)]
     assert model.requests == []
-
-
-@pytest.mark.parametrize("role", [Role.ASSISTANT, Role.TOOL])
-async def test_a_turn_reads_no_file_that_others_name(role: Role, cat: Path) -> None:
-    said = [
-        ChatMessage(Role.USER, "look"),
-        ChatMessage(role, (TextPart("see"), ImagePart(str(cat))), tool_call_id="c"),
-        ChatMessage(Role.USER, "and?"),
-    ]
-    model = ScriptedProvider(["x"])
-    await loop.Agent(model).run_turn(said)
-    assert model.requests[0].messages[1].content == (TextPart("see"), ImagePart(str(cat)))
-    async with ModelServer(["x"]) as server:
-        provider = openai(server)
-        with pytest.raises(ConfigError, match="names a file"):
-            await loop.Agent(provider).run_turn(said)
-        await provider.aclose()
-    assert server.requests == []
 
 
 # --- out ----------------------------------------------------------------------------------------------

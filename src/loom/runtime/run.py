@@ -170,8 +170,6 @@ class Run(Generic[OutputT]):
         """Drive the run right here, yielding every event. Leaving early cancels it."""
         session = self.session
         try:
-            if self.task is not None and self.task.attachments and not self._begun:
-                self.task = await self._with_files_read(self.task)
             async with AsyncExitStack() as stack:
                 logbook = await self._take_turn(stack)
                 if logbook is None:
@@ -288,6 +286,8 @@ class Run(Generic[OutputT]):
         deepest = parent.scope.budget.deepest if parent else None
         if deepest is not None and depth > deepest:
             raise BudgetExceeded(f"max_depth reached: this run would be {depth} deep, {deepest} is the most")
+        if self.task.attachments:
+            self.task = await self._with_files_read(self.task)
         said, window = session.history.before(logbook.seq + 1, session.restore)
         started = RunStarted(
             task=self.task,
