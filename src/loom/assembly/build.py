@@ -74,6 +74,7 @@ def build_engine(declaration: Declaration) -> Engine:
         price=price or _unknown,
         cap=shelf.cap,
         tool_timeout=runtime.limits.tool_timeout,
+        cancel_grace=float(runtime.limits.cancel_grace),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..events import Event
 from ..hitl.base import Human
 from ..llm.base import LLMProvider, ModelSettings
 from ..policies.governance import GovernancePolicy
@@ -20,6 +21,9 @@ from .hooks import Hooks
 
 TOOL_TIMEOUT = 300.0
 """Seconds a tool may take unless it says otherwise: five minutes, longer than most builds, shorter than a night."""
+
+CANCEL_GRACE = 5.0
+"""Seconds a tool that was told to stop may take to tidy up. Half of what service managers give a whole process."""
 
 
 class OutputGate(Protocol):
@@ -70,6 +74,7 @@ class Engine:
     cap: Callable[[ToolResult, str, str], ToolResult] = as_it_is
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
     tool_timeout: float = TOOL_TIMEOUT
+    cancel_grace: float = CANCEL_GRACE
     clock: Callable[[], float] = time.time
 
 
@@ -97,7 +102,7 @@ class Scope:
     """What belongs to one run while it is driven: who answers, what tools get, what may be spent.
 
     ``streaming`` asks the provider for deltas. ``store`` is where a child run keeps its log. ``asked`` is what
-    hooks are told of the model call under way.
+    hooks are told of the model call under way, ``late`` what came of calls that were broken off.
     """
 
     engine: Engine
@@ -108,3 +113,4 @@ class Scope:
     streaming: bool = False
     rates: CallRates = field(default_factory=CallRates)
     asked: dict[str, Any] = field(default_factory=dict[str, Any])
+    late: list[Event] = field(default_factory=list[Event])

@@ -6,7 +6,7 @@ is bound to the digest of exactly what will run (``kernel/consent.py``) and is c
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -37,10 +37,11 @@ from ..safety.permissions import Ruling, judge
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
 from ..types import ToolResult, sound, to_json
+from .attempt import Attempt
 from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
-from .foreign import described, passes
+from .foreign import described
 from .state import Call, State
 
 _ALLOW = Ruling("allow", "permission")
@@ -160,44 +161,58 @@ def deny(case: Case, ruling: Ruling) -> list[Event]:
 # --- execute, observe -------------------------------------------------------------------------------
 
 
-async def execute(case: Case, context: ToolContext[Any] | None) -> list[Event]:
-    """Run one allowed call: the event of its one result, or the requests it waits for.
+def execute(case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> Attempt:
+    """Enter the tool of one allowed call; ``tell`` is called when there is something to observe."""
+    return Attempt(case, context, tell)
 
-    Nothing a tool raises leaves here but cancellation of the run.
+
+def observe(attempt: Attempt) -> list[Event]:
+    """What came of it: the event of the call's one result, or the requests it waits for.
+
+    Nothing when it was stopped, and ended: what became of it is then for the end of the run to say. Nothing a
+    tool raises leaves here but the interrupt of the terminal.
     """
-    clock = case.scope.engine.clock
-    started = clock()
-    limit = case.scope.engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
-    patience = asyncio.timeout(limit)
+    case, error = attempt.case, attempt.error
+    seconds = case.scope.engine.clock() - attempt.began
+    if attempt.left or (attempt.stopped and attempt.expired):
+        return [_given_up(attempt, seconds)]
+    if attempt.stopped:
+        return []
+    if isinstance(error, Parked):
+        return _park(case, error)
     try:
-        async with patience:
-            result = await _invoke(case, context)
-        return [*_withdrawn(case), observe(case, result, clock() - started)]
-    except Parked as parked:
-        return _park(case, parked)
-    except LoomError as error:
-        outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
-        return [_failed(case, outcome, error, clock() - started)]
-    except BaseException as error:
-        if patience.expired() and isinstance(error, TimeoutError):
-            late = ToolTimeoutError(f"{case.spec.name} took longer than {limit:g} seconds and was stopped")
-            return [_failed(case, "timeout", late, clock() - started)]
-        if passes(error):
-            raise
-        raised = ToolExecutionError(f"Error: {described(error)}")
-        raised.__cause__ = error
-        return [_failed(case, "error", raised, clock() - started)]
+        if error is not None:
+            raise error
+        return [*_withdrawn(case), _result(case, attempt.result, seconds)]
+    except KeyboardInterrupt:
+        raise
+    except LoomError as failure:
+        outcome: Outcome = "denied" if isinstance(failure, ToolPermissionError) else "error"
+        return [_failed(case, outcome, failure, seconds)]
+    except BaseException as failure:  # of foreign code: its outcome and nothing more
+        raised = ToolExecutionError(f"Error: {described(failure)}")
+        raised.__cause__ = failure
+        return [_failed(case, "error", raised, seconds)]
 
 
-async def _invoke(case: Case, context: ToolContext[Any] | None) -> Any:
-    in_context = getattr(case.handler, "invoke_in_context", None)
-    if in_context is not None:
-        return await in_context(case.arguments, context)
-    return await case.handler.invoke(case.arguments)
+def _given_up(attempt: Attempt, seconds: float) -> ToolFinished:
+    """The result of a call whose time was up, or which did not stop, or both."""
+    case, name = attempt.case, attempt.case.spec.name
+    text = f"{name} took longer than {attempt.seconds:g} seconds and " if attempt.expired else f"{name} "
+    if not attempt.left:
+        return _failed(case, "timeout", ToolTimeoutError(f"{text}was stopped"), seconds)
+    text += "did not stop when it was told to: it was left behind"
+    if not case.spec.read_only:
+        text += " and may still take effect"
+    result = ToolResult(text, metadata={"left_behind": True}, is_error=True)
+    if not attempt.expired:
+        return finished(case.call, "cancelled", result, seconds=seconds)
+    error = ToolTimeoutError(text).info()
+    return finished(case.call, "timeout", result, error=error, seconds=seconds)
 
 
-def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
-    """Turn what a handler returned into the call's one result: plain data, no larger than the window can bear.
+def _result(case: Case, result: Any, seconds: float) -> ToolFinished:
+    """What a handler returned as the call's one result: plain data, no larger than the window can bear.
 
     Raises TypeError for what is no plain data, which is then the call's failure.
     """
