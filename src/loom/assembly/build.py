@@ -14,10 +14,11 @@ from ..llm.base import LLMProvider, ModelSettings
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
+from ..tools.output import MIN_LIMIT, OutputCap
 from ..types import Usage, canonical_json
 from .output import OutputSpec
 from .providers import choose_model, make_provider
-from .toolbox import OutputShelf, compile_tools
+from .toolbox import compile_tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +62,17 @@ def build_engine(declaration: Declaration) -> Engine:
             "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...))"
         )
     output = output_spec(declaration.output_type)
-    shelf = OutputShelf(runtime.limits.max_result_chars)
     return Engine(
         provider=provider,
         model=name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities, shelf),
+        tools=compile_tools(declaration.tools, declaration.capabilities),
         settings=_settings(declaration.generation, output),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
         price=price or _unknown,
-        cap=shelf.cap,
+        cap=OutputCap(max(runtime.limits.max_result_chars, MIN_LIMIT)),
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )

@@ -94,7 +94,7 @@ async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncG
                     event
                 ) in feed.live():  # before anything is taken that must not be lost if we are left here
                     yield event
-                if kept := _picked_up(feed, pending):
+                if kept := await _picked_up(feed, pending):
                     yield kept
         finally:
             if pending:
@@ -107,14 +107,15 @@ def _begin(scope: Scope, case: Case, feed: Feed) -> Attempt:
     return execute(case, context, feed.wake)
 
 
-def _picked_up(feed: Feed, pending: list[Attempt]) -> list[Event]:
+async def _picked_up(feed: Feed, pending: list[Attempt]) -> list[Event]:
     """What is to be kept: what was posted, and what came of the calls that are over, then pending no more."""
-    events = feed.kept()
-    for attempt in [attempt for attempt in pending if attempt.over]:
-        events += observe(attempt)
+    over = [attempt for attempt in pending if attempt.over]
+    seen = [event for attempt in over for event in await observe(attempt)]
+    # Only from here on is anything taken: observing may wait for the disk, and be cancelled then.
+    for attempt in over:
         feed.open.discard(attempt.case.call.id)
         pending.remove(attempt)
-    return events
+    return [*feed.kept(), *seen]
 
 
 def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
@@ -163,7 +164,14 @@ async def _break_off(scope: Scope, feed: Feed, pending: list[Attempt]) -> None:
     scope.late += feed.kept()
     feed.open.clear()
     for attempt in pending:
-        scope.late += [event for event in observe(attempt) if isinstance(event, ToolFinished)]
+        try:
+            events = await observe(attempt)
+        except (
+            asyncio.CancelledError
+        ) as error:  # an output was being kept: the call is settled without a result
+            cancelled = error
+            continue
+        scope.late += [event for event in events if isinstance(event, ToolFinished)]
     if cancelled is not None:
         raise cancelled
 

@@ -166,41 +166,46 @@ def execute(case: Case, context: ToolContext[Any] | None, tell: Callable[[], Non
     return Attempt(case, context, tell)
 
 
-def observe(attempt: Attempt) -> list[Event]:
+async def observe(attempt: Attempt) -> list[Event]:
     """What came of it: the event of the call's one result, or the requests it waits for.
 
     Nothing when it was stopped, and ended: what became of it is then for the end of the run to say. Nothing a
-    tool raises leaves here but the interrupt of the terminal.
+    tool raises leaves here but the interrupt of the terminal. May be cancelled while an output is kept, and be
+    called again then.
     """
     case, error = attempt.case, attempt.error
     seconds = case.scope.engine.clock() - attempt.began
     if attempt.left or (attempt.stopped and attempt.expired):
-        return [_given_up(attempt, seconds)]
+        return [await _given_up(attempt, seconds)]
     if attempt.stopped:
         return []
+    if error is None:
+        try:
+            result = _plain_result(attempt.result)
+        except BaseException as failure:  # what is no plain data is the call's failure
+            error = failure
+        else:
+            outcome: Outcome = "error" if result.is_error else "ok"
+            shown = await case.cap(result)
+            return [*_withdrawn(case), finished(case.call, outcome, shown, seconds=seconds)]
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     if isinstance(error, Parked):
-        return _park(case, error)
-    try:
-        if error is not None:
-            raise error
-        return [*_withdrawn(case), _result(case, attempt.result, seconds)]
-    except KeyboardInterrupt:
-        raise
-    except LoomError as failure:
-        outcome: Outcome = "denied" if isinstance(failure, ToolPermissionError) else "error"
-        return [_failed(case, outcome, failure, seconds)]
-    except BaseException as failure:  # of foreign code: its outcome and nothing more
-        raised = ToolExecutionError(f"Error: {described(failure)}")
-        raised.__cause__ = failure
-        return [_failed(case, "error", raised, seconds)]
+        return await _park(case, error)
+    if isinstance(error, LoomError):
+        refused = isinstance(error, ToolPermissionError)
+        return [await _failed(case, "denied" if refused else "error", error, seconds)]
+    raised = ToolExecutionError(f"Error: {described(error)}")
+    raised.__cause__ = error
+    return [await _failed(case, "error", raised, seconds)]
 
 
-def _given_up(attempt: Attempt, seconds: float) -> ToolFinished:
+async def _given_up(attempt: Attempt, seconds: float) -> ToolFinished:
     """The result of a call whose time was up, or which did not stop, or both."""
     case, name = attempt.case, attempt.case.spec.name
     text = f"{name} took longer than {attempt.seconds:g} seconds and " if attempt.expired else f"{name} "
     if not attempt.left:
-        return _failed(case, "timeout", ToolTimeoutError(f"{text}was stopped"), seconds)
+        return await _failed(case, "timeout", ToolTimeoutError(f"{text}was stopped"), seconds)
     text += "did not stop when it was told to: it was left behind"
     if not case.spec.read_only:
         text += " and may still take effect"
@@ -211,13 +216,12 @@ def _given_up(attempt: Attempt, seconds: float) -> ToolFinished:
     return finished(case.call, "timeout", result, error=error, seconds=seconds)
 
 
-def _result(case: Case, result: Any, seconds: float) -> ToolFinished:
-    """What a handler returned as the call's one result: plain data, no larger than the window can bear.
-
-    Raises TypeError for what is no plain data, which is then the call's failure.
-    """
-    if not isinstance(result, ToolResult):
-        result = ToolResult(result if isinstance(result, str) else to_json(result))
+def _plain_result(returned: Any) -> ToolResult:
+    """What a handler returned as a result of plain data. Raises TypeError for what is none."""
+    if isinstance(returned, ToolResult):
+        result = returned
+    else:
+        result = ToolResult(returned if isinstance(returned, str) else to_json(returned))
     text: Any = "" if result.text is None else result.text  # pyright: ignore[reportUnnecessaryComparison]  # foreign
     clean = encodable(text) if isinstance(text, str) else text
     if clean is not result.text:
@@ -231,15 +235,14 @@ def _result(case: Case, result: Any, seconds: float) -> ToolFinished:
         result = sound(result)
     elif not isinstance(result.is_error, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign
         raise TypeError(f"is_error must be True or False, not {result.is_error!r}")
-    outcome: Outcome = "error" if result.is_error else "ok"
-    return finished(case.call, outcome, case.cap(result), seconds=seconds)
+    return result
 
 
-def _park(case: Case, parked: Parked) -> list[Event]:
+async def _park(case: Case, parked: Parked) -> list[Event]:
     try:
         wanted = _wanted(case, parked)
     except ToolExecutionError as error:
-        return [_failed(case, "error", error, 0.0)]
+        return [await _failed(case, "error", error, 0.0)]
     mine = [request.id for request in case.state.requests if request.call_id == case.call.id]
     needed = [request.id for request in wanted]
     return [
@@ -282,6 +285,6 @@ def _for_call(request: Request, case: Case) -> Request:
     )
 
 
-def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = case.cap(ToolResult(encodable(str(error)), is_error=True))
+async def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
+    result = await case.cap(ToolResult(encodable(str(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)

@@ -83,6 +83,14 @@ class ToolContext(RunContext[DepsT]):
     _post: Callable[[Event], None] = lambda event: None
     _asked: int = 0
 
+    async def read_output(self, reference: str) -> str | None:
+        """The whole text of an output of this session that was shown cut, or None when it is not kept any more.
+
+        ``reference`` is what the notice in the conversation says. Raises StoreError.
+        """
+        store = getattr(self.scope, "store", None)
+        return None if store is None else await store.read_output(self.session_id, reference)
+
     def emit(self, text: str = "", data: Any = None) -> None:
         """Tell whoever follows the run how far the tool is. Not kept, not shown to the model."""
         self.post(ToolProgress(call_id=self.call_id, text=text, data=data))
