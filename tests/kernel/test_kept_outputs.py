@@ -17,6 +17,7 @@ from stage import RecordsOnly, SlowStore, Tool, agent, of_type, soon, types
 
 from loom.errors import StoreError
 from loom.events import Event
+from loom.policies.profile import Runtime, RuntimeLimits
 from loom.runtime.session import Session
 from loom.store.base import Lease, SessionStore
 from loom.store.file import FileSessionStore
@@ -81,6 +82,34 @@ async def test_the_model_reads_on_in_the_same_process(kind: str, tmp_path: Path)
     assert page.splitlines()[0] in LINES.splitlines()
     assert page.splitlines()[0] not in result.messages[2].content  # type: ignore[operator]
     await store.aclose()
+
+
+@pytest.mark.parametrize("limit", [500, 1000, 12_000])
+async def test_pages_fit_where_results_must_be_small(limit: int) -> None:
+    """A page that were cut again would be kept again, under another reference, in the place of what is read."""
+
+    def read_all(messages: Sequence[ChatMessage], tools: Any) -> Any:
+        texts = [str(message.content) for message in messages if message.role is Role.TOOL]
+        mark = MARK.search(texts[0])
+        more = re.search(r"Read on with offset=(\d+)", texts[-1])
+        if "This is the end" in texts[-1]:
+            return "all read"
+        assert mark
+        return call("read_output", reference=mark[1], offset=int(more[1] if more else mark[2]), limit=16_000)
+
+    store = Watchful()
+    runtime = Runtime(limits=RuntimeLimits(max_result_chars=limit))
+    text = LINES[:15_000]
+    session = agent(
+        [call("giant"), *[read_all] * 95], giant(text=text), session_store=store, runtime=runtime
+    ).session("s")
+    result = await soon(session.run("go"))
+    assert result.output == "all read"
+    assert store.keeps == 1
+    pages = [page[: page.rindex("\n[")] for page in tool_texts(result.events, "read_output")]
+    mark = MARK.search(tool_texts(result.events, "giant")[0])
+    assert mark
+    assert text[: int(mark[2])] + "".join(pages) == text
 
 
 async def test_one_off_runs_read_on_and_leave_nothing() -> None:

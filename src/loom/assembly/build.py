@@ -62,17 +62,18 @@ def build_engine(declaration: Declaration) -> Engine:
             "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...))"
         )
     output = output_spec(declaration.output_type)
+    limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
     return Engine(
         provider=provider,
         model=name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities),
+        tools=compile_tools(declaration.tools, declaration.capabilities, limit),
         settings=_settings(declaration.generation, output),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
         price=price or _unknown,
-        cap=OutputCap(max(runtime.limits.max_result_chars, MIN_LIMIT)),
+        cap=OutputCap(limit),
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )

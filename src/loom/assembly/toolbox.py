@@ -13,17 +13,17 @@ from ..tools.output import ReadOutput
 from ..tools.registry import ToolRegistry
 
 
-def compile_tools(tools: Iterable[Any], capabilities: Iterable[Any]) -> ToolRegistry:
+def compile_tools(tools: Iterable[Any], capabilities: Iterable[Any], limit_chars: int) -> ToolRegistry:
     """Every handler an agent has. Raises ConfigError for what is no tool, no grant, or named twice.
 
-    An agent that has any tool can also read on in outputs that were cut.
+    An agent that has any tool can also read on in outputs that were cut, ``limit_chars`` at a time at most.
     """
     registry = ToolRegistry(as_handler(tool) for tool in tools)
     for capability in capabilities:
         for handler in _handlers_of(capability):
             registry.register(handler)
     if len(registry):
-        registry.register(ReadOutput())
+        registry.register(ReadOutput(limit_chars))
     return registry
 
 

@@ -86,6 +86,8 @@ class Attempt:
             self._conclude(None, asyncio.CancelledError())
 
     def _leave(self) -> None:
+        if self._work.done():
+            return
         logger.warning("%s (call %s) did not stop and is left behind", self.case.spec.name, self.case.call.id)
         _left.add(self._work)
         self._conclude(None, asyncio.CancelledError(GOES_ON))

@@ -90,9 +90,8 @@ async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncG
         try:
             while pending:
                 await feed.stirred()
-                for (
-                    event
-                ) in feed.live():  # before anything is taken that must not be lost if we are left here
+                # First what is not kept: whoever listens may leave there, and nothing taken may be lost by that.
+                for event in feed.live():
                     yield event
                 if kept := await _picked_up(feed, pending):
                     yield kept
@@ -166,10 +165,8 @@ async def _break_off(scope: Scope, feed: Feed, pending: list[Attempt]) -> None:
     for attempt in pending:
         try:
             events = await observe(attempt)
-        except (
-            asyncio.CancelledError
-        ) as error:  # an output was being kept: the call is settled without a result
-            cancelled = error
+        except asyncio.CancelledError as error:
+            cancelled = error  # while an output was being kept: the call is settled without its result
             continue
         scope.late += [event for event in events if isinstance(event, ToolFinished)]
     if cancelled is not None:

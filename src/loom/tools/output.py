@@ -198,7 +198,13 @@ def _may_break(text: str, index: int) -> bool:
 
 
 class ReadOutput(ToolHandler):
-    """Lets the model read on in outputs that were cut: those of its own session."""
+    """Lets the model read on in outputs that were cut: those of its own session.
+
+    Its results have at most ``limit_chars`` characters, whatever the model asks for, so that none is cut itself.
+    """
+
+    def __init__(self, limit_chars: int = DEFAULT_LIMIT) -> None:
+        self._most = max(limit_chars, MIN_LIMIT) - _NOTICE_ROOM
 
     @property
     def tool(self) -> ToolSpec:
@@ -219,7 +225,7 @@ class ReadOutput(ToolHandler):
                 f"there is no output {clean_text(reference[:40])!r} any more: a session keeps its newest outputs. "
                 "Call the tool again that produced it, with narrower arguments if it has any"
             )
-        offset, limit = int(args.get("offset", 0)), int(args.get("limit", PAGE))
+        offset, limit = int(args.get("offset", 0)), min(int(args.get("limit", PAGE)), self._most)
         return ToolResult(read_page(text, offset=offset, limit=limit, pattern=args.get("pattern")))
 
 
