@@ -149,7 +149,7 @@ async def test_cancel_ends_the_run(kind: Any, stubborn: Stubborn) -> None:
 
 @pytest.mark.parametrize("kind", [_as_handler, _as_function, _with_context])
 async def test_a_limit_on_time_ends_the_run(kind: Any, stubborn: Stubborn) -> None:
-    built = agent([call("t"), "never said"], kind(stubborn), runtime=short(max_seconds=0.05))
+    built = agent([call("t"), "never said"], kind(stubborn), runtime=short(max_seconds=0.5))
     (end,) = is_settled(await soon(built.run("go")), RunState.LIMIT_REACHED, 1)
     was_left(end)
 
@@ -253,11 +253,14 @@ async def test_cancelled_again_a_tool_is_told_again_and_gets_no_second_grace(stu
         [[call("never"), call("at last")]],
         Tool("never", stubborn, concurrency_safe=True),
         Tool("at last", giving_in, concurrency_safe=True),
-        runtime=short(0.2),
+        runtime=short(0.5),
     )
     session = built.session()
     caller = asyncio.create_task(session.run("go"))
     await soon(asyncio.gather(stubborn.reached.wait(), giving_in.reached.wait()))
+    for _ in range(5):
+        caller.cancel()
+        await asyncio.sleep(0)
     while not caller.done():
         caller.cancel()
         await asyncio.sleep(0.01)
@@ -272,7 +275,7 @@ async def test_cancelled_again_a_tool_is_told_again_and_gets_no_second_grace(stu
 
 async def test_a_second_cancel_reaches_a_tool_that_had_its_time(stubborn: Stubborn) -> None:
     """Its timeout has told it once, then the run is cancelled: the call has one end, a timeout."""
-    built = agent([call("t")], Tool("t", stubborn, timeout=0.01), runtime=short(0.3))
+    built = agent([call("t")], Tool("t", stubborn, timeout=0.01), runtime=short(1.0))
     run = built.session().start("go")
     while not stubborn.told:
         await asyncio.sleep(0.005)
@@ -430,7 +433,7 @@ async def test_inside_a_child_agent(how: str, stubborn: Stubborn) -> None:
     parent = agent(
         [call("ask_child", task="do"), "never said"],
         child.as_tool(name="ask_child", description="A child."),
-        runtime=short(0.001, max_seconds=0.1 if how == "limit" else None),
+        runtime=short(0.001, max_seconds=0.5 if how == "limit" else None),
     )
     session = parent.session()
     run = session.start("go")
@@ -564,7 +567,7 @@ async def test_cancelled_while_a_stream_is_closed_the_run_is_still_settled(stubb
         context.emit("here")
         return await stubborn()
 
-    session = agent([call("t"), "never said"], t, runtime=short(0.1)).session()
+    session = agent([call("t"), "never said"], t, runtime=short(0.5)).session()
     stream = session.stream("go")
 
     async def leave() -> None:
@@ -642,11 +645,13 @@ def test_a_process_ends_as_soon_as_what_was_left_gives_in() -> None:
         from loom.tools.function import tool
 
         told = 0
+        reached = asyncio.Event()
 
         @tool
         async def t() -> str:
             "Give in when told twice."
             global told
+            reached.set()
             while True:
                 try:
                     await asyncio.sleep(3600)
@@ -656,9 +661,11 @@ def test_a_process_ends_as_soon_as_what_was_left_gives_in() -> None:
                         raise
 
         async def main():
-            runtime = Runtime(limits=RuntimeLimits(cancel_grace=0.01, max_seconds=0.01))
+            runtime = Runtime(limits=RuntimeLimits(cancel_grace=0.01))
             agent = Agent(model=ScriptedProvider([call("t"), "end"]), tools=[t], runtime=runtime)
-            result = await agent.run("go")
+            run = agent.session().start("go")
+            await reached.wait()
+            result = await run.cancel()
             print(result.status, told)
 
         asyncio.run(main())
@@ -671,7 +678,7 @@ def test_a_process_ends_as_soon_as_what_was_left_gives_in() -> None:
         timeout=15,
         check=False,
     )
-    assert done.stdout.splitlines() == ["limit_reached 1", "gone 2"], done.stderr
+    assert done.stdout.splitlines() == ["cancelled 1", "gone 2"], done.stderr
     assert done.stderr.splitlines() == ["t (call call_1) did not stop and is left behind"]
 
 
