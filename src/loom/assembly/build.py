@@ -15,10 +15,11 @@ from ..llm.base import ModelSettings
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
+from ..tools.output import MIN_LIMIT, OutputCap
 from ..types import canonical_json
 from .models import make_model
 from .output import OutputSpec
-from .toolbox import OutputShelf, compile_tools
+from .toolbox import compile_tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +68,20 @@ def build_engine(declaration: Declaration) -> Engine:
             "none: pass Model(..., price=Price(...))"
         )
     output = output_spec(declaration.output_type)
-    shelf = OutputShelf(runtime.limits.max_result_chars)
+    limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
     return Engine(
         provider=model.provider,
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities, shelf),
+        tools=compile_tools(declaration.tools, declaration.capabilities, limit),
         settings=_settings(declaration.generation, output),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
         price=model.price,
-        cap=shelf.cap,
+        cap=OutputCap(limit),
         tool_timeout=runtime.limits.tool_timeout,
+        cancel_grace=float(runtime.limits.cancel_grace),
     )
 
 

@@ -116,8 +116,10 @@ class Run(Generic[OutputT]):
     async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
         """Stop the run at its next await, settle what was under way, and return the result.
 
-        A run that waits is ended, and its requests with it. One that has ended stays as it is. None when the
-        run is driven by a stream, which then ends by itself.
+        A tool that does not stop within ``RuntimeLimits.cancel_grace`` is left behind: the run ends without it,
+        and the call's result says that it may still take effect. A run that waits is ended, and its requests
+        with it. One that has ended stays as it is. None when the run is driven by a stream, which then ends by
+        itself.
         """
         wanted = CancelRequested(reason=encodable(str(reason or "")))
         if self._result is None:
