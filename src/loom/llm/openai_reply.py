@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ..types import ChatMessage, ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
+from .call_ids import distinct_id, invented_id
 from .encoding import encode, is_object
 from .failures import FailureReader
 from .untyped import as_count, as_dict, as_list, as_text, is_list
@@ -264,22 +265,12 @@ class OpenAIReply:
 
     def _open(self, call: _Call) -> _Slot:
         said = call.id if call.id and isinstance(call.id, str) else None
-        taken = {slot.id for slot in self._slots}
-        unique = said or self._invented_id()
-        number = 2
-        while unique in taken:
-            unique, number = f"{said or unique}_{number}", number + 1
-        slot = _Slot(said, unique)
+        wanted = said or invented_id(self._history, len(self._slots))
+        slot = _Slot(said, distinct_id(wanted, {slot.id for slot in self._slots}))
         self._slots.append(slot)
         if isinstance(call.index, int):
             self._by_index[call.index] = slot
         return slot
-
-    def _invented_id(self) -> str:
-        # Counted on from the calls of the conversation, so that the same request gets the same ids and no
-        # two calls of a conversation share one.
-        earlier = sum(len(message.tool_calls or ()) for message in self._history)
-        return f"call_{earlier + len(self._slots) + 1}"
 
     def _whole_calls(self, stop: StopReason) -> list[_Slot]:
         """The calls that came whole: a reply cut at its token limit may end in half a call."""
