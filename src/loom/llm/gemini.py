@@ -36,7 +36,7 @@ class GeminiProvider(HTTPProvider):
     answer in one request, as Gemini 3 does; older ones refuse, so they are told the schema in words.
     ``extensions`` go into every request: objects in them (``generationConfig``, ``toolConfig``) are merged
     with what the request says, ``safetySettings`` category by category, and ``thinkingConfig`` finds its
-    place in ``generationConfig``.
+    place in ``generationConfig``. Raises ConfigError for a base URL, a key or an extension that cannot be used.
     """
 
     def __init__(
@@ -51,7 +51,13 @@ class GeminiProvider(HTTPProvider):
         **service: Unpack[ServiceOptions],
     ) -> None:
         super().__init__(base_url, api_key, default_model, timeout, **service)
-        self._version = "" if urlsplit(self.base_url).path else "/v1beta"
+        path = urlsplit(self.base_url).path
+        if path.endswith("/openai"):
+            raise ConfigError(
+                "this base_url is where Gemini speaks OpenAI's words: leave out /openai, or use "
+                "Model.compatible(name, base_url=...)"
+            )
+        self._version = "" if path else "/v1beta"
         self._schema_with_tools = schema_with_tools
         self._extensions = _checked(extensions or {})
         self._tools = ToolFragments(_tool)

@@ -157,8 +157,6 @@ def _user_parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[s
 def _model_parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any] | Raw]:
     calls = [_call(call) for call in message.tool_calls or ()]
     content = _content(message)
-    if calls and not any(_signs(part) for part in [*content, *(message.tool_calls or ())]):
-        calls[0]["thoughtSignature"] = _UNSIGNED
     parts: list[dict[str, Any] | Raw] = []
     placed: set[int] = set()
     for part in content:
@@ -174,14 +172,16 @@ def _model_parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[
                 parts.append(_opaque(part))
         elif encoded := _plain(part, media):
             parts.append(encoded)
-    return parts + [call for index, call in enumerate(calls) if index not in placed]
+    parts += [call for index, call in enumerate(calls) if index not in placed]
+    if calls and not any("thoughtSignature" in part for part in parts if isinstance(part, dict)):
+        first = next(part for part in parts if isinstance(part, dict) and "functionCall" in part)
+        first["thoughtSignature"] = _UNSIGNED
+    return parts
 
 
-def _signs(part: Part | ToolCall) -> bool:
+def _signs(part: ThinkingPart) -> bool:
     """Whether ``part`` brings a signature that this service can read."""
-    if isinstance(part, ToolCall):
-        return part.signature is not None
-    return isinstance(part, ThinkingPart) and part.signature is not None and part.origin in (None, ORIGIN)
+    return part.signature is not None and part.origin in (None, ORIGIN)
 
 
 def _sign(parts: list[dict[str, Any] | Raw], thought: ThinkingPart) -> None:

@@ -49,8 +49,11 @@ _STOPS = {
 }
 # The model wrote something the service itself could not read; asking again is what helps.
 _BROKEN = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
-# Reasons that are refusals of the request, in the service's own words for those.
-_REFUSED = {"MISSING_THOUGHT_SIGNATURE": "INVALID_ARGUMENT", "PUP_LIMITED_DISABLED": "PERMISSION_DENIED"}
+# Reasons that are refusals of the request, as the statuses the service has for those.
+_REFUSED = {
+    "MISSING_THOUGHT_SIGNATURE": (400, "INVALID_ARGUMENT"),
+    "PUP_LIMITED_DISABLED": (403, "PERMISSION_DENIED"),
+}
 _MEDIA: dict[str, type[ImagePart | AudioPart | VideoPart]] = {
     "image": ImagePart,
     "audio": AudioPart,
@@ -192,7 +195,8 @@ class GeminiReply:
             more = f": {said}" if said else ""
             raise self._failures.malformed(f"gave up on its reply ({reason}){more}", retryable=True)
         if reason in _REFUSED:
-            raise self._failures.from_error({"status": _REFUSED[reason], "message": said or reason})
+            code, status = _REFUSED[reason]
+            raise self._failures.from_error({"code": code, "status": status, "message": said or reason})
         self._finish = reason
 
     # --- parts ------------------------------------------------------------------------------------
@@ -236,11 +240,11 @@ class GeminiReply:
             events.append(signed)
 
     def _media(self, blob: _Blob) -> None:
-        kind, data = as_text(blob.mime_type), as_text(blob.data)
-        if not kind or not data:
+        kind, data = as_text(blob.mime_type).lower(), as_text(blob.data).translate(_FROM_URL_SAFE)
+        if "/" not in kind or not data:
             raise self._failures.malformed("sent media without type or data", retryable=True)
-        source = f"data:{kind};base64,{data.translate(_FROM_URL_SAFE)}"
-        self._builder.part(_MEDIA.get(kind.partition("/")[0], FilePart)(source, kind))
+        data += "=" * (-len(data) % 4)
+        self._builder.part(_MEDIA.get(kind.partition("/")[0], FilePart)(f"data:{kind};base64,{data}", kind))
 
     def _call(self, call: _Call, signature: str | None) -> ToolCallDeltaEvent:
         name = as_text(call.name)

@@ -1,0 +1,466 @@
+"""What is sent to Gemini: contents, signatures in their places, settings merged, addresses, counted tokens."""
+
+import json
+from typing import Any
+
+import pytest
+from test_requests import SHAPE, TALK, body
+from wires import ADD, HELLO, KEY, gemini
+
+from loom.errors import ConfigError, InvalidRequestError, MalformedReplyError
+from loom.llm.base import ModelSettings
+from loom.llm.failures import FailureReader
+from loom.llm.gemini import GeminiProvider
+from loom.llm.gemini_reply import GeminiReply
+from loom.llm.redact import Scrubber
+from loom.testing.model_server import ModelServer, served
+from loom.types import (
+    AudioPart,
+    CallPart,
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    OpaquePart,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolSpec,
+    VideoPart,
+)
+
+UNSIGNED = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+Json = dict[str, Any]
+
+
+async def contents(*messages: ChatMessage) -> list[Json]:
+    sent: list[Json] = (await body(gemini("http://h/v1beta"), messages))["contents"]
+    return sent
+
+
+async def model_parts(*parts: Part, calls: tuple[ToolCall, ...] = ()) -> list[Json]:
+    (content,) = await contents(ChatMessage(Role.ASSISTANT, parts, tool_calls=calls or None))
+    assert content["role"] == "model"
+    said: list[Json] = content["parts"]
+    return said
+
+
+async def test_a_conversation() -> None:
+    sent = await body(gemini("http://h/v1beta"), TALK, tools=[ADD])
+    first = {"functionCall": {"id": "c1", "name": "add", "args": {"a": 1, "b": 2}}}
+    second = {"functionCall": {"id": "functions.add:1", "name": "add", "args": {"_raw": "{broken"}}}
+    missing = {"id": "functions.add:1", "name": "add", "response": {"error": "a is missing"}}
+    assert sent == {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "add",
+                        "description": "Adds two numbers.",
+                        "parametersJsonSchema": ADD.parameters,
+                    }
+                ]
+            }
+        ],
+        "contents": [
+            {"role": "user", "parts": [{"text": "Add 1 and 2, and 3 and 4."}]},
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "two calls", "thought": True, "thoughtSignature": "sig+/="},
+                    {"text": "Adding."},
+                    first,
+                    second,
+                ],
+            },
+            {
+                "role": "user",
+                "parts": [
+                    {"functionResponse": {"id": "c1", "name": "add", "response": {"result": "3"}}},
+                    {"functionResponse": missing},
+                    {"text": "Go on."},
+                ],
+            },
+        ],
+    }
+
+
+async def test_an_empty_message_keeps_its_turn() -> None:
+    nothing = [{"text": ""}]
+    assert await contents(
+        ChatMessage(Role.USER, ""),
+        ChatMessage(Role.ASSISTANT, (ThinkingPart("unsigned", origin="gemini"), TextPart(""))),
+        ChatMessage(Role.USER, (TextPart(""), TextPart("b"))),
+        ChatMessage(Role.ASSISTANT, None),
+    ) == [
+        {"role": "user", "parts": nothing},
+        {"role": "model", "parts": nothing},
+        {"role": "user", "parts": [{"text": "b"}]},
+        {"role": "model", "parts": nothing},
+    ]
+
+
+async def test_instructions_alone_are_a_request_too() -> None:
+    late = [ChatMessage(Role.SYSTEM, "One."), ChatMessage(Role.SYSTEM, ""), ChatMessage(Role.SYSTEM, "Two.")]
+    assert await body(gemini("http://h/v1beta"), late) == {
+        "systemInstruction": {"parts": [{"text": "One.\n\nTwo."}]},
+        "contents": [{"role": "user", "parts": [{"text": ""}]}],
+    }
+
+
+# --- what the model signed ----------------------------------------------------------------------------
+
+
+async def test_a_signature_goes_back_to_the_part_it_came_with() -> None:
+    signed = ThinkingPart("", "c2ln", origin="gemini")
+    assert await model_parts(TextPart("a"), signed, TextPart("b")) == [
+        {"text": "a", "thoughtSignature": "c2ln"},
+        {"text": "b"},
+    ]
+    assert await model_parts(ImagePart(PIXEL), signed) == [
+        {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}, "thoughtSignature": "c2ln"}
+    ]
+    assert await model_parts(signed) == [{"text": "", "thoughtSignature": "c2ln"}]
+    assert await model_parts(TextPart("a"), signed, signed) == [
+        {"text": "a", "thoughtSignature": "c2ln"},
+        {"text": "", "thoughtSignature": "c2ln"},
+    ]
+    after_a_call = await model_parts(CallPart(0), signed, calls=(ToolCall("c", "f"),))
+    assert after_a_call[1] == {"text": "", "thoughtSignature": "c2ln"}
+
+
+async def test_only_what_this_wire_can_read_is_sent_back() -> None:
+    parts = (
+        ThinkingPart("of another service", "c2ln", origin="anthropic"),
+        ThinkingPart("", None, "encrypted", origin="gemini"),
+        ThinkingPart("not signed", origin="gemini"),
+        OpaquePart("openai", '{"type":"reasoning"}'),
+        TextPart("a"),
+        ThinkingPart("", "c2ln", origin="anthropic"),
+        ThinkingPart("nobody's", "c2ln"),
+    )
+    assert await model_parts(*parts) == [
+        {"text": "a"},
+        {"text": "nobody's", "thought": True, "thoughtSignature": "c2ln"},
+    ]
+
+
+async def test_the_first_call_nobody_signed_says_so() -> None:
+    # Without it Gemini 3 refuses conversations that began with another model.
+    calls = (ToolCall("a", "f"), ToolCall("b", "f"))
+    foreign = ThinkingPart("hm", "c2ln", origin="anthropic")
+    first, second = await model_parts(foreign, calls=calls)
+    assert (first["thoughtSignature"], second.get("thoughtSignature")) == (UNSIGNED, None)
+    first, second = await model_parts(calls=(ToolCall("a", "f", signature="c2ln"), calls[1]))
+    assert (first["thoughtSignature"], second.get("thoughtSignature")) == ("c2ln", None)
+    _, first, _ = await model_parts(ThinkingPart("hm", "c2ln", origin="gemini"), calls=calls)
+    assert "thoughtSignature" not in first
+    later = CallPart(1), TextPart("then"), CallPart(0)
+    parts = await model_parts(*later, calls=calls)
+    assert [part.get("thoughtSignature") for part in parts] == [UNSIGNED, None, None]
+
+
+async def test_calls_stand_where_they_stood() -> None:
+    calls = tuple(ToolCall(name, name, signature="s") for name in "abc")
+    parts = await model_parts(CallPart(1), TextPart("x"), CallPart(1), CallPart(9), CallPart(0), calls=calls)
+    assert [part["functionCall"]["name"] if "functionCall" in part else "x" for part in parts] == [
+        "b",
+        "x",
+        "a",
+        "c",
+    ]
+
+
+async def test_what_only_the_service_understands_goes_back_as_it_came() -> None:
+    code = '{"executableCode":{"language":"PYTHON","code":"1.50"},"thoughtSignature":"c2ln"}'
+    sent = await gemini("http://h/v1beta")._request(
+        [ChatMessage(Role.ASSISTANT, (OpaquePart("gemini", code), TextPart("a")))], None, "m", None, False
+    )
+    assert code.encode() in sent.body
+    for broken in ("", "[1]", '{"a":'):
+        with pytest.raises(ConfigError, match="JSON object"):
+            await model_parts(OpaquePart("gemini", broken))
+
+
+SAID: dict[str, list[Json]] = {
+    "text": [{"text": "Hello."}],
+    "signed text": [{"text": "Hello.", "thoughtSignature": "c2ln"}],
+    "signed call, then another": [
+        {"functionCall": {"id": "a", "name": "f", "args": {"x": 1.50}}, "thoughtSignature": "c2ln"},
+        {"functionCall": {"id": "b", "name": "f", "args": {}}},
+    ],
+    "call between texts": [
+        {"text": "one", "thoughtSignature": "c2ln"},
+        {"functionCall": {"id": "a", "name": "f", "args": {}}},
+        {"text": "two"},
+        {"functionCall": {"id": "b", "name": "f", "args": {}}},
+    ],
+    "signed thought": [{"text": "hm", "thought": True, "thoughtSignature": "c2ln"}, {"text": "Yes."}],
+    "code that ran": [
+        {"text": "Let me see."},
+        {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
+        {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}, "thoughtSignature": "c2ln"},
+        {"text": "It is 1."},
+    ],
+    "image": [
+        {"text": "Here:"},
+        {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}, "thoughtSignature": "c2ln"},
+        {"text": "Done."},
+    ],
+}
+
+
+@pytest.mark.parametrize("parts", SAID.values(), ids=SAID.keys())
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_reply_goes_back_as_it_came(parts: list[Json], streamed: bool) -> None:
+    reply = GeminiReply(FailureReader("test", Scrubber()), "m")
+    end = {"candidates": [{"finishReason": "STOP"}]}
+    if streamed:
+        for part in parts:
+            reply.feed(b"", json.dumps({"candidates": [{"content": {"parts": [part]}}]}).encode())
+        reply.feed(b"", json.dumps(end).encode())
+    else:
+        whole = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
+        reply.whole(json.dumps(whole, indent=2).encode())
+    (sent,) = await contents(reply.finish().message)
+    assert sent == {"role": "model", "parts": parts}
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+async def test_a_result_has_the_name_of_its_call() -> None:
+    asked = ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "look"),))
+    _, answered = await contents(asked, ChatMessage(Role.TOOL, "x", tool_call_id="c"))
+    assert answered["parts"][0]["functionResponse"] == {
+        "id": "c",
+        "name": "look",
+        "response": {"result": "x"},
+    }
+    (lost,) = await contents(ChatMessage(Role.TOOL, "x"))
+    assert lost["parts"][0]["functionResponse"] == {"name": "tool", "response": {"result": "x"}}
+
+
+async def test_media_of_results_follow_the_last_result() -> None:
+    shot = ChatMessage(Role.TOOL, (TextPart("shot"), ImagePart(PIXEL)), tool_call_id="c", name="look")
+    other = ChatMessage(Role.TOOL, "2", tool_call_id="d", name="look")
+    for after in ([], [ChatMessage(Role.USER, "Well?")], [ChatMessage(Role.ASSISTANT, "Red.")]):
+        sent = await contents(shot, other, *after)
+        kinds = [next(iter(part)) for part in sent[0]["parts"]]
+        assert kinds[:4] == ["functionResponse", "functionResponse", "text", "inlineData"]
+        assert sent[0]["parts"][0]["functionResponse"]["response"] == {"result": "shot"}
+        assert "call c" in sent[0]["parts"][2]["text"]
+
+
+# --- media --------------------------------------------------------------------------------------------
+
+HOME = "https://generativelanguage.googleapis.com/v1beta/files/abc-1"
+MEDIA: list[tuple[Part, Json]] = [
+    (ImagePart(PIXEL), {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}),
+    (
+        AudioPart("data:audio/wav;base64,UklGRg=="),
+        {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}},
+    ),
+    (
+        VideoPart("data:video/mp4;base64,AAAAGA=="),
+        {"inlineData": {"mimeType": "video/mp4", "data": "AAAAGA=="}},
+    ),
+    (
+        FilePart("data:application/pdf;base64,JVBERi0="),
+        {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0="}},
+    ),
+    (
+        ImagePart("https://x.example/a.PNG?w=1"),
+        {"fileData": {"mimeType": "image/png", "fileUri": "https://x.example/a.PNG?w=1"}},
+    ),
+    (VideoPart("https://youtu.be/xyz"), {"fileData": {"fileUri": "https://youtu.be/xyz"}}),
+    (
+        FilePart("gs://bucket/paper.pdf", "application/pdf"),
+        {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://bucket/paper.pdf"}},
+    ),
+    (AudioPart("gs://bucket/x"), {"fileData": {"fileUri": "gs://bucket/x"}}),
+    (VideoPart("files/abc-1", "video/mp4"), {"fileData": {"mimeType": "video/mp4", "fileUri": HOME}}),
+    (ImagePart(HOME), {"fileData": {"fileUri": HOME}}),
+]
+
+
+@pytest.mark.parametrize(("part", "encoded"), MEDIA, ids=[str(part)[:40] for part, _ in MEDIA])
+async def test_media_inline_and_by_address(part: Part, encoded: Json) -> None:
+    (sent,) = await contents(ChatMessage(Role.USER, (TextPart("Look:"), part, ImagePart(PIXEL))))
+    assert sent["parts"][:2] == [{"text": "Look:"}, encoded]
+    assert len(sent["parts"]) == 3
+
+
+@pytest.mark.parametrize(
+    "source", ["files/../etc", "files/a.png", "files/", "gs:/x", "files/A", "/etc/passwd"]
+)
+async def test_what_is_no_address_of_google_is_a_path_and_judged_as_one(source: str) -> None:
+    with pytest.raises(ConfigError):
+        await contents(ChatMessage(Role.USER, (ImagePart(source),)))
+
+
+# --- settings -----------------------------------------------------------------------------------------
+
+
+async def test_settings_and_a_schema() -> None:
+    settings = ModelSettings(0.5, 99, SHAPE, "ignored here", {"stream": True, "labels": {"a": "b"}})
+    sent = await body(gemini("http://h/v1beta"), settings=settings)
+    assert sent["generationConfig"] == {
+        "temperature": 0.5,
+        "maxOutputTokens": 99,
+        "responseMimeType": "application/json",
+        "responseJsonSchema": SHAPE,
+    }
+    assert sent["labels"] == {"a": "b"}
+    assert sent.keys() == {"systemInstruction", "generationConfig", "labels", "contents"}
+    assert "generationConfig" not in await body(gemini("http://h/v1beta"), settings=ModelSettings())
+
+
+async def test_a_schema_beside_tools_is_told_in_words_unless_the_model_can() -> None:
+    settings = ModelSettings(output_schema=SHAPE)
+    sent = await body(gemini("http://h/v1beta"), tools=[ADD], settings=settings)
+    assert "generationConfig" not in sent
+    told = sent["systemInstruction"]["parts"][0]["text"]
+    assert told.startswith("Be brief.\n\nYour final answer must be JSON")
+    assert json.dumps(SHAPE, separators=(",", ":")) in told
+    able = gemini("http://h/v1beta", schema_with_tools=True)
+    sent = await body(able, tools=[ADD], settings=settings)
+    assert sent["generationConfig"]["responseJsonSchema"] == SHAPE
+    assert sent["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+
+
+async def test_extensions_are_merged_object_by_object() -> None:
+    low, high = ({"category": "HATE", "threshold": threshold} for threshold in ("LOW", "HIGH"))
+    other = {"category": "DANGER", "threshold": "NONE"}
+    mine = {
+        "generationConfig": {"topP": 0.5, "temperature": 0.9, "thinkingConfig": {"includeThoughts": True}},
+        "safetySettings": [low, other],
+        "cachedContent": "cachedContents/a",
+    }
+    provider = gemini("http://h/v1beta", extensions=mine)
+    settings = ModelSettings(
+        temperature=0.1,
+        extensions={
+            "thinkingConfig": {"thinkingBudget": 7},
+            "safetySettings": [high],
+            "cachedContent": "cachedContents/b",
+            "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
+        },
+    )
+    sent = await body(provider, settings=settings)
+    assert sent["generationConfig"] == {
+        "topP": 0.5,
+        "temperature": 0.1,
+        "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 7},
+    }
+    assert sent["safetySettings"] == [high, other]
+    assert sent["cachedContent"] == "cachedContents/b"
+    assert sent["toolConfig"] == {"functionCallingConfig": {"mode": "ANY"}}
+    again = await body(provider)
+    assert again["generationConfig"] == mine["generationConfig"]
+    assert again["safetySettings"] == [low, other]
+
+
+@pytest.mark.parametrize("name", ["contents", "systemInstruction", "tools", "model"])
+async def test_extensions_must_not_contradict_the_request(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        gemini("http://h", extensions={name: 1})
+    with pytest.raises(ConfigError, match=name):
+        await body(gemini("http://h"), settings=ModelSettings(extensions={name: 1}))
+
+
+async def test_the_same_request_has_the_same_bytes() -> None:
+    settings = ModelSettings(0.5, output_schema=SHAPE, extensions={"safetySettings": []})
+    sent = [
+        (await gemini("http://h")._request(TALK, [ADD], "m", settings, stream)).body
+        for stream in (False, True, False)
+    ]
+    fresh = [ChatMessage(m.role, m.content, m.tool_calls, m.tool_call_id, m.name, m.is_error) for m in TALK]
+    sent.append((await gemini("http://x")._request(fresh, [ADD], "other", settings, False)).body)
+    assert len(set(sent)) == 1
+
+
+async def test_a_tool_without_parameters_takes_an_empty_object() -> None:
+    (tools,) = (await body(gemini("http://h"), tools=[ToolSpec("now")]))["tools"]
+    assert tools["functionDeclarations"] == [
+        {"name": "now", "description": "", "parametersJsonSchema": {"type": "object", "properties": {}}}
+    ]
+
+
+# --- addresses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "path"),
+    [
+        ("http://h/v1beta", "gemini-2.5-flash", "http://h/v1beta/models/gemini-2.5-flash:generateContent"),
+        ("http://h", "m", "http://h/v1beta/models/m:generateContent"),
+        ("http://h/", "m", "http://h/v1beta/models/m:generateContent"),
+        ("http://h/v1/", "models/m", "http://h/v1/models/m:generateContent"),
+        ("http://h/v1", "tunedModels/my-1", "http://h/v1/tunedModels/my-1:generateContent"),
+        ("http://h/v1", "../x?key=1#y", "http://h/v1/models/..%2Fx%3Fkey%3D1%23y:generateContent"),
+        ("http://h/v1", "models/../../x", "http://h/v1/models/..%2F..%2Fx:generateContent"),
+        ("http://h/v1", "other/m", "http://h/v1/models/other%2Fm:generateContent"),
+        ("https://h/p/x?v=1", "m", "https://h/p/x/models/m:generateContent?v=1"),
+    ],
+)
+async def test_addresses(base_url: str, model: str, path: str) -> None:
+    provider = gemini(base_url)
+    assert (await provider._request(HELLO, None, model, None, False)).url == path
+    streamed = (await provider._request(HELLO, None, model, None, True)).url
+    whole, _, query = path.partition("?")
+    whole = whole.replace(":generateContent", ":streamGenerateContent")
+    assert streamed == f"{whole}?{query}&alt=sse".replace("?&", "?")
+
+
+def test_the_address_of_the_other_wire_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"leave out /openai"):
+        GeminiProvider(KEY, base_url="https://h/v1beta/openai/")
+
+
+async def test_the_key_is_a_header_and_in_no_address() -> None:
+    async with ModelServer(["a", "b"]) as server, gemini(server.base_url) as provider:
+        await provider.chat(HELLO)
+        _ = [event async for event in provider.chat_stream(HELLO)]
+    assert [request.headers["x-goog-api-key"] for request in server.requests] == [KEY, KEY]
+    assert [request.path for request in server.requests] == [
+        "/v1/models/m:generateContent",
+        "/v1/models/m:streamGenerateContent?alt=sse",
+    ]
+    assert gemini("http://h")._auth_headers(None) == {}
+
+
+# --- counting -----------------------------------------------------------------------------------------
+
+
+async def test_tokens_are_counted_for_the_whole_request() -> None:
+    items = [served(status=500), served(body=b'{"totalTokens": 31, "cachedContentTokenCount": 2}')]
+    async with ModelServer(items) as server, gemini(server.base_url) as provider:
+        counted = await provider.count_tokens(
+            TALK, tools=[ADD], model="tunedModels/t", settings=ModelSettings(0.1)
+        )
+    assert counted == 31
+    assert server.requests[1].path == "/v1/tunedModels/t:countTokens"
+    asked = server.requests[1].body["generateContentRequest"]
+    assert asked.pop("model") == "tunedModels/t"
+    assert asked == await body(provider, TALK, tools=[ADD], settings=ModelSettings(0.1))
+
+
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        (served(body=b"{}"), MalformedReplyError),
+        (served(body=b"[]"), MalformedReplyError),
+        (served(body=b'{"totalTokens": "31"}'), MalformedReplyError),
+        (served(body=b"<html>"), MalformedReplyError),
+        (served(body=b'{"error": {"code": 404, "message": "no such model"}}'), InvalidRequestError),
+        (served(status=404, body=b'{"error": {"code": 404, "message": "no"}}'), InvalidRequestError),
+    ],
+)
+async def test_what_is_no_count_is_an_error(item: Any, kind: type[Exception]) -> None:
+    async with ModelServer([item]) as server, gemini(server.base_url) as provider:
+        with pytest.raises(kind):
+            await provider.count_tokens(HELLO)
