@@ -31,7 +31,7 @@ from loom.testing.scripted import call, interrupted, say
 from loom.types import ChatMessage, ChatResponse, Role, StopReason, ThinkingPart, ToolCall, Usage
 
 Wire = Callable[..., HTTPProvider]
-every = pytest.mark.parametrize("wire", WIRES)
+both = pytest.mark.parametrize("wire", WIRES)
 
 REPLY = say(
     "Hellö 🌍, here is the answer.",
@@ -41,7 +41,7 @@ REPLY = say(
 )
 
 
-@every
+@both
 @pytest.mark.parametrize("piece", [1, 2, 3, 4, 5, 6, 7, None])
 async def test_whole_and_streamed_are_one_message(wire: Wire, piece: int | None) -> None:
     script = [served(REPLY, piece=piece), served(REPLY, piece=piece)]
@@ -59,7 +59,7 @@ async def test_whole_and_streamed_are_one_message(wire: Wire, piece: int | None)
     assert [event.name for event in pieces if event.name] == ["add"]
 
 
-@every
+@both
 async def test_thinking_comes_first_and_is_kept(wire: Wire) -> None:
     reply = say("Four.", thinking="two and two", signature=None if wire is openai else "c2ln")
     async with ModelServer([reply, reply], chunk=2) as server, wire(server.base_url) as provider:
@@ -71,7 +71,7 @@ async def test_thinking_comes_first_and_is_kept(wire: Wire) -> None:
     assert isinstance(events[0], ThinkingDeltaEvent)
 
 
-@every
+@both
 @pytest.mark.parametrize("stop", [StopReason.STOP, StopReason.LENGTH, StopReason.REFUSAL, StopReason.UNKNOWN])
 async def test_stop_reasons_arrive(wire: Wire, stop: StopReason) -> None:
     reply = say("No.", stop_reason=stop)
@@ -142,7 +142,7 @@ FAILURES: list[tuple[Any, type[LoomError], str]] = [
 ]
 
 
-@every
+@both
 @pytest.mark.parametrize(("item", "kind", "text"), FAILURES)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refusal_is_one_typed_error_and_is_not_retried(
@@ -157,7 +157,7 @@ async def test_a_refusal_is_one_typed_error_and_is_not_retried(
     assert len(str(caught.value)) <= 500
 
 
-@every
+@both
 async def test_a_redirect_never_takes_the_key_along(wire: Wire) -> None:
     async with ModelServer(["stolen"]) as thief:
         item = served(status=308, headers={"Location": thief.base_url + "/chat/completions"})
@@ -178,7 +178,7 @@ RETRIED: list[Any] = [
 ]
 
 
-@every
+@both
 @pytest.mark.parametrize("item", RETRIED)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_may_pass_is_asked_again(wire: Wire, item: Any, stream: bool) -> None:
@@ -194,7 +194,7 @@ async def test_what_may_pass_is_asked_again(wire: Wire, item: Any, stream: bool)
     assert server.requests[0].raw == server.requests[2].raw
 
 
-@every
+@both
 async def test_retries_end_and_the_last_error_goes_up(wire: Wire) -> None:
     script = [served(status=500, body=b"%d" % number) for number in range(5)]
     async with ModelServer(script) as server, wire(server.base_url, max_retries=3) as provider:
@@ -205,7 +205,7 @@ async def test_retries_end_and_the_last_error_goes_up(wire: Wire) -> None:
     assert caught.value.retryable
 
 
-@every
+@both
 async def test_retry_after_is_obeyed_and_a_long_one_goes_up(wire: Wire) -> None:
     waits = Waits()
     script = [
@@ -223,7 +223,7 @@ async def test_retry_after_is_obeyed_and_a_long_one_goes_up(wire: Wire) -> None:
     assert (caught.value.retry_after, caught.value.request_id) == (3600.0, "req_9")
 
 
-@every
+@both
 async def test_nothing_is_asked_again_once_a_byte_was_shown(wire: Wire) -> None:
     script = [interrupted("Once upon a time", after=6), "never"]
     async with ModelServer(script, chunk=4) as server, wire(server.base_url) as provider:
@@ -235,7 +235,7 @@ async def test_nothing_is_asked_again_once_a_byte_was_shown(wire: Wire) -> None:
     assert not any(isinstance(event, ChatResponse) for event in events)
 
 
-@every
+@both
 async def test_a_stream_cut_anywhere_never_looks_like_a_reply(wire: Wire) -> None:
     async with ModelServer([REPLY], chunk=4) as server, wire(server.base_url) as provider:
         expected = await last(provider)
@@ -253,7 +253,7 @@ async def test_a_stream_cut_anywhere_never_looks_like_a_reply(wire: Wire) -> Non
     assert "ProviderUnavailableError" in shapes
 
 
-@every
+@both
 async def test_silence_ends_in_an_error(wire: Wire) -> None:
     script = [served("Hello there", stall_at=200)]
     async with (
@@ -265,7 +265,7 @@ async def test_silence_ends_in_an_error(wire: Wire) -> None:
         await asyncio.wait_for(server.requests[0].abandoned.wait(), 5)
 
 
-@every
+@both
 async def test_a_service_that_is_not_there_is_unavailable(wire: Wire) -> None:
     waits = Waits()
     async with wire("http://127.0.0.1:9/v1", sleep=waits) as provider:
@@ -277,7 +277,7 @@ async def test_a_service_that_is_not_there_is_unavailable(wire: Wire) -> None:
 # --- connections --------------------------------------------------------------------------------------
 
 
-@every
+@both
 async def test_closing_the_generator_closes_the_connection(wire: Wire) -> None:
     async with (
         ModelServer([served("Hello there, reader", stall_at=900)], chunk=2) as server,
@@ -289,7 +289,7 @@ async def test_closing_the_generator_closes_the_connection(wire: Wire) -> None:
         await asyncio.wait_for(server.requests[0].abandoned.wait(), 5)
 
 
-@every
+@both
 @pytest.mark.parametrize("stream", [False, True])
 async def test_cancelling_closes_the_connection(wire: Wire, stream: bool) -> None:
     async with ModelServer([served("Hello", stall_at=20)]) as server, wire(server.base_url) as provider:
@@ -302,7 +302,7 @@ async def test_cancelling_closes_the_connection(wire: Wire, stream: bool) -> Non
         await asyncio.wait_for(server.requests[0].abandoned.wait(), 5)
 
 
-@every
+@both
 async def test_two_hundred_streams_at_once(wire: Wire) -> None:
     def echo(messages: list[Any], tools: Any) -> str:
         said = messages[-1].get("content") or messages[-1]["parts"]
@@ -314,7 +314,7 @@ async def test_two_hundred_streams_at_once(wire: Wire) -> None:
     assert [r.message.content for r in replies] == [f"heard number {number}" for number in range(200)]
 
 
-@every
+@both
 async def test_connections_are_used_again(wire: Wire) -> None:
     async with ModelServer(["a", "b", "c", "d"]) as server, wire(server.base_url) as provider:
         for _ in range(2):
@@ -384,7 +384,7 @@ async def test_a_process_ends_without_a_word(ending: str) -> None:
 # --- the key ------------------------------------------------------------------------------------------
 
 
-@every
+@both
 @pytest.mark.parametrize(
     "item",
     [
@@ -409,7 +409,7 @@ async def test_the_key_is_in_no_error(wire: Wire, item: Any) -> None:
     assert not [text for text in seen if KEY in text or KEY.encode().hex() in text]
 
 
-@every
+@both
 async def test_the_key_is_in_no_repr_of_anything_in_the_provider(wire: Wire) -> None:
     async with (
         ModelServer(["a"]) as server,
@@ -424,7 +424,7 @@ async def test_the_key_is_in_no_repr_of_anything_in_the_provider(wire: Wire) -> 
 
 
 @pytest.mark.parametrize("base_url", ["ftp://x/v1", "x/v1", "", "http://user:secretpass@h/v1", "http:///v1"])
-@every
+@both
 def test_an_address_that_cannot_work_is_refused(wire: Wire, base_url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         wire(base_url)
@@ -452,7 +452,7 @@ async def test_no_warning_is_left_behind_when_providers_are_forgotten() -> None:
     assert caught == []
 
 
-@every
+@both
 async def test_a_service_that_ignores_stream_is_understood(wire: Wire) -> None:
     body = {
         openai: b'{"choices":[{"message":{"content":"whole"},"finish_reason":"stop"}]}',

@@ -16,7 +16,6 @@ from msgspec import Raw, Struct
 
 from ..types import ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
-from .call_ids import distinct_id
 from .encoding import is_object
 from .failures import FailureReader
 from .untyped import as_count, as_text
@@ -183,7 +182,7 @@ class AnthropicReply:
         except (ValueError, RecursionError):
             pass
         if name == b"error":
-            raise self._failures.from_reply(0, {}, data)
+            raise self._failures.from_error({"message": data[:2000].decode("utf-8", "replace")})
         raise self._failures.malformed("sent something that is not a message event", data, retryable=True)
 
     def _note(self, message: _Message) -> None:
@@ -216,7 +215,10 @@ class AnthropicReply:
         if block.name == self._answer_tool:
             answer = self._open[index] = self._answered = []
             return self._answer(answer, offered) if not self._streamed or offered not in ("", "{}") else ()
-        unique = distinct_id(block.id, {call.id for call in self._calls})
+        taken = {call.id for call in self._calls}
+        unique, number = block.id, 2
+        while unique in taken:
+            unique, number = f"{block.id}_{number}", number + 1
         call = _Call(len(self._calls), unique, block.name, offered)
         self._calls.append(call)
         self._open[index] = call

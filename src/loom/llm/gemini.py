@@ -118,7 +118,7 @@ class GeminiProvider(HTTPProvider):
         if told:
             head["systemInstruction"] = {"parts": [{"text": "\n\n".join(told)}]}
         if tools:
-            head["tools"] = [{"functionDeclarations": self._tools(tools)}]
+            head["tools"] = [{"functionDeclarations": Raw(self._tools(tools))}]
         return {
             **head,
             **{name: value for name, value in body.items() if value != {}},

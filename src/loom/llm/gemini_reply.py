@@ -26,9 +26,9 @@ from ..types import (
     VideoPart,
 )
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
-from .call_ids import distinct_id, invented_id
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
+from .reply_calls import CallIds
 from .untyped import as_count, as_dict, as_text
 
 _STOPS = {
@@ -112,7 +112,7 @@ class GeminiReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_blocked", "_builder", "_failures", "_finish", "_history", "_ids", "_seen", "_streamed", "_usage",
+        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_seen", "_streamed", "_usage",
         "done",
     )  # fmt: skip
 
@@ -120,8 +120,8 @@ class GeminiReply:
         self.done = False
         self._failures = failures
         self._builder = ReplyBuilder(model)
-        self._history = history
-        self._ids: list[str] = []
+        self._ids = CallIds(history)
+        self._called = 0
         self._usage: dict[str, Any] = {}
         self._finish: str | None = None
         self._streamed = True
@@ -151,11 +151,11 @@ class GeminiReply:
         stop = (
             StopReason.CONTENT_FILTER if self._blocked else _STOPS.get(self._finish or "", StopReason.UNKNOWN)
         )
-        if self._ids and stop is not StopReason.LENGTH and not self._blocked:
+        if self._called and stop is not StopReason.LENGTH and not self._blocked:
             stop = StopReason.TOOL_USE  # the wire has no reason of its own for it
         self._builder.stop_reason = stop
         response = self._builder.build()
-        if self._finish is None and not self._blocked and not (self._ids or response.message.content):
+        if self._finish is None and not self._blocked and not (self._called or response.message.content):
             raise self._failures.malformed("sent a candidate with nothing in it")
         return response
 
@@ -253,10 +253,8 @@ class GeminiReply:
         if not name:
             raise self._failures.malformed("sent a tool call without a name", retryable=True)
         arguments = "{}" if bytes(call.args) in (b"", b"null") else _compact(call.args)
-        index = len(self._ids)
-        wanted = as_text(call.id) or invented_id(self._history, index)
-        unique = distinct_id(wanted, self._ids)
-        self._ids.append(unique)
+        index, unique = self._called, self._ids.take(as_text(call.id))
+        self._called += 1
         self._builder.call(index, unique, name, arguments, signature)
         return ToolCallDeltaEvent(index, unique, name, arguments)
 

@@ -25,7 +25,6 @@ _STOPS = {
     StopReason.LENGTH: "MAX_TOKENS",
     StopReason.CONTENT_FILTER: "SAFETY",
     StopReason.REFUSAL: "PROHIBITED_CONTENT",
-    StopReason.UNKNOWN: "OTHER",
 }
 _STATUS: tuple[tuple[type[LoomError], str], ...] = (
     (AuthenticationError, "UNAUTHENTICATED"),
@@ -94,7 +93,7 @@ def whole(response: ChatResponse, number: int) -> bytes:
         "modelVersion": response.model,
         "responseId": f"response-{number}",
     }
-    return encode(_chunk(_parts(response), head, finishReason=_STOPS[response.stop_reason]))
+    return encode(_chunk(_parts(response), head, finishReason=_STOPS.get(response.stop_reason, "OTHER")))
 
 
 def stream(response: ChatResponse, number: int, size: int | None) -> Iterator[bytes]:
@@ -104,7 +103,7 @@ def stream(response: ChatResponse, number: int, size: int | None) -> Iterator[by
         for piece in _pieces(part, size):
             yield sse(_chunk([piece], head))
     end = {"usageMetadata": _usage(response.usage), **head}
-    yield sse(_chunk([{"text": ""}], end, finishReason=_STOPS[response.stop_reason]))
+    yield sse(_chunk([{"text": ""}], end, finishReason=_STOPS.get(response.stop_reason, "OTHER")))
 
 
 def _pieces(part: dict[str, Any], size: int | None) -> Iterator[dict[str, Any]]:
