@@ -13,12 +13,12 @@ from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .config.model import Generation, Instructions, Model
+    from .config.model import Generation, Instructions
+    from .config.models import AnyModel
     from .events import Event
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
-    from .llm.base import LLMProvider
     from .policies.governance import GovernancePolicy
     from .policies.profile import Runtime
     from .runtime.child import AgentTool
@@ -36,12 +36,13 @@ class Agent(Generic[OutputT, DepsT]):
     """An agent, declared: a model, instructions, tools, and how they may be used.
 
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
-    else the embedded offline model) or a provider object. ``tools`` are functions with ``@tool`` and
-    handlers; ``capabilities`` are grants such as ``Files(...)``. ``output_type`` (pydantic model, dataclass,
-    TypedDict) makes ``result.output`` a validated value of it. ``deps`` is any object that tools get in
-    their context. ``human`` answers requests while the process lives: an object with ``ask`` or a function;
-    without one a run that needs an answer waits. ``session_store`` keeps sessions; without one they live in
-    memory. ``governance`` and ``safety_rules`` replace and add to those of ``runtime``.
+    else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
+    ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
+    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
+    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
+    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
+    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
+    ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -56,7 +57,7 @@ class Agent(Generic[OutputT, DepsT]):
     def __init__(
         self,
         *,
-        model: Model | LLMProvider | str = "auto",
+        model: AnyModel = "auto",
         instructions: str | Instructions = "",
         tools: Sequence[Any] = (),
         capabilities: Sequence[Any] = (),

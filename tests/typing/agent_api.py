@@ -17,9 +17,11 @@ from loom import (
     Agent,
     Answer,
     Event,
+    FallbackModel,
     Files,
     Model,
     Request,
+    RoutedModel,
     Run,
     RunResult,
     Session,
@@ -28,6 +30,12 @@ from loom import (
     ToolContext,
     tool,
 )
+from loom.errors import RateLimitError
+from loom.events import ModelReplied
+from loom.llm.base import LLMProvider
+from loom.llm.registry import ProviderRegistry
+from loom.routing import MessageCategory, ModelStrengths, choose_model, classify_message
+from loom.types import Attempt, ChatMessage, ErrorInfo, Role
 
 
 class Report(BaseModel):
@@ -100,6 +108,34 @@ async def requests_make_answers() -> None:
     answers = [request.approve(by="ana") for request in pending]
     assert_type(answers, list[Answer])
     assert_type(session.resume(answers=answers), Run[str])
+
+
+async def several_models_are_one(mine: LLMProvider) -> None:
+    async def choose(messages: list[ChatMessage]) -> str:
+        return "quick"
+
+    fallback = FallbackModel([Model.offline(), "openai:gpt", mine], on=(RateLimitError, KeyError))
+    assert_type(fallback.identifier, str)
+    routed = RoutedModel(choose, models={"quick": fallback, "deep": Model.offline(), "own": mine})
+    RoutedModel(lambda messages: None, models={"quick": "openai:gpt"}, default="quick")
+    RoutedModel(models={"quick": Model.offline()}, strengths={"quick": ModelStrengths(speed=9)})
+    nested = FallbackModel([routed, Model.offline()])
+    assert_type(Agent(model=nested, output_type=Report), Agent[Report, Any])
+    event = ModelReplied(iteration=1, message=ChatMessage(Role.ASSISTANT, "hi"))
+    assert_type(event.attempts, tuple[Attempt, ...])
+    assert_type(event.attempts[0].error, ErrorInfo | None)
+    fallback.models = []  # type: ignore[misc]
+    FallbackModel(7)  # type: ignore[arg-type]
+    FallbackModel([7])  # type: ignore[list-item]
+    FallbackModel(["openai:gpt"], on=RateLimitError)  # type: ignore[arg-type]
+    RoutedModel(models={"quick": 7})  # type: ignore[dict-item]
+    RoutedModel(lambda messages: 7, models={"quick": mine})  # type: ignore[arg-type,return-value]
+
+
+def messages_are_judged(registry: ProviderRegistry) -> None:
+    assert_type(classify_message("hello"), MessageCategory)
+    assert_type(choose_model("hello", registry, {"a": ModelStrengths()}, "a"), str | None)
+    ModelStrengths(speed="fast")  # type: ignore[arg-type]
 
 
 def mistakes_are_noticed() -> None:

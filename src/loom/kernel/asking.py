@@ -135,17 +135,17 @@ def _replied(
         reply = sound_reply(response, iteration)
     except MalformedReplyError as error:
         return [ErrorRaised(error=error.info())]
-    cost = _money(scope.engine.price(reply.usage))
-    scope.budget.charge(usage=reply.usage, cost=cost)
     replied = ModelReplied(
         iteration=iteration,
         message=reply.message,
         usage=reply.usage,
         stop_reason=reply.stop_reason,
         model=reply.model or scope.engine.model or "",
-        cost=cost,
+        cost=_cost(scope, reply),
         duration_ms=int((scope.engine.clock() - asked_at) * 1000),
+        attempts=reply.attempts if any(attempt.error for attempt in reply.attempts) else (),
     )
+    scope.budget.charge(usage=replied.spent, cost=replied.cost)
     return [
         replied,
         *(
@@ -153,6 +153,17 @@ def _replied(
             for call in reply.message.tool_calls or ()
         ),
     ]
+
+
+def _cost(scope: Scope, reply: ChatResponse) -> float | None:
+    """What the reply and the attempts that failed before it cost; None when a price of these is not known."""
+    price, attempts = scope.engine.price, reply.attempts
+    cost = _money(price(reply.usage, attempts[-1].model if attempts else reply.model))
+    for attempt in attempts:
+        if attempt.error is not None and attempt.usage.total_tokens:
+            more = _money(price(attempt.usage, attempt.model))
+            cost = None if cost is None or more is None else cost + more
+    return cost
 
 
 def _money(cost: Any) -> float | None:

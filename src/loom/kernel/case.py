@@ -16,6 +16,9 @@ from ..types import ErrorInfo, ToolResult, ToolSpec
 from .engine import Scope
 from .state import Call, Phase, State
 
+MAX_ARGUMENTS = 4 * 1024 * 1024
+"""Characters of one call's arguments: several times what a model can write in one reply."""
+
 
 @dataclass(slots=True)
 class Case:
@@ -60,6 +63,11 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
 
 
 def _read_arguments(call: Call) -> dict[str, Any]:
+    if len(call.arguments) > MAX_ARGUMENTS:
+        raise ToolArgumentsError(
+            f"the arguments of {call.name} have {len(call.arguments)} characters; {MAX_ARGUMENTS} are the most, "
+            "send less at a time"
+        )
     try:
         arguments = msgspec.json.decode(call.arguments)
     except (ValueError, RecursionError) as error:

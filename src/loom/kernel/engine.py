@@ -40,7 +40,7 @@ class OutputGate(Protocol):
         ...
 
 
-def no_price(usage: Usage) -> float | None:
+def no_price(usage: Usage, model: str) -> float | None:
     """The price of a model nobody knows the price of: unknown, which is not zero."""
     return None
 
@@ -55,7 +55,8 @@ class Engine:
     """A compiled agent: ports with their adapters in place. Holds nothing of any conversation.
 
     ``edit_messages`` may replace the window right before each model call (the harness face's hook).
-    ``cap`` shortens oversized results, given (result, session id, call id). ``price`` turns usage into money or None.
+    ``cap`` shortens oversized results, given (result, session id, call id). ``price`` turns usage
+    into money or None, given the model that used it: its name in ``Attempt``, else in the reply.
     """
 
     provider: LLMProvider
@@ -66,7 +67,7 @@ class Engine:
     hooks: Hooks = field(default_factory=Hooks)
     governance: GovernancePolicy = field(default_factory=GovernancePolicy)
     output_gate: OutputGate | None = None
-    price: Callable[[Usage], float | None] = no_price
+    price: Callable[[Usage, str], float | None] = no_price
     cap: Callable[[ToolResult, str, str], ToolResult] = as_it_is
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
     tool_timeout: float = TOOL_TIMEOUT

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..errors import MalformedReplyError
 from ..safety.display import encodable
 from ..types import (
+    Attempt,
     ChatMessage,
     ChatResponse,
     OpaquePart,
@@ -53,6 +54,7 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
         _usage(response.usage),
         stop if isinstance(stop, StopReason) else _STOPS.get(stop, StopReason.UNKNOWN),
         encodable(model) if isinstance(model, str) else "",
+        _attempts(response.attempts) if response.attempts else (),
     )
 
 
@@ -68,6 +70,16 @@ def _usage(usage: Any) -> Usage:
     if all(isinstance(count, int) and 0 <= count < _COUNTABLE for count in counts):
         return usage
     return Usage(*(n if isinstance(n, int) and 0 <= n < _COUNTABLE else 0 for n in counts))
+
+
+def _attempts(attempts: Any) -> tuple[Attempt, ...]:
+    """The attempts as they can be kept; none at all when one of them is not what it says."""
+    try:
+        kept = tuple(sound(attempt) for attempt in attempts)
+    except (TypeError, ValueError):
+        return ()
+    whole = all(isinstance(attempt, Attempt) for attempt in kept)
+    return tuple(replace(attempt, usage=_usage(attempt.usage)) for attempt in kept) if whole else ()
 
 
 def _plain_facts(message: ChatMessage) -> bool:

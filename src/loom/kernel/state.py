@@ -230,7 +230,7 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         state,
         transcript=state.transcript.plus(message),
         iterations=state.iterations + 1,
-        usage=state.usage + event.usage,
+        usage=state.usage + event.spent,
         known_cost=state.known_cost + (event.cost or 0.0),
         priced=state.priced and event.cost is not None,
         calls=calls,

@@ -136,7 +136,7 @@ def _go_on_with_calls(state: State) -> Step:
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
     # a final reply that is not a whole answer
-    if cut_short := _CUT_SHORT.get(stop_reason) or (None if state.output else _EMPTY):
+    if cut_short := _CUT_SHORT.get(stop_reason) or (None if state.output.strip() else _EMPTY):
         return Fail(cut_short)
     # a final reply that passed its judge, or that nobody has judged
     return Finish(RunState.COMPLETED) if state.judged else Judge()
