@@ -147,6 +147,8 @@ def _settings(body: Json) -> ModelSettings:
     config = dict(body.get("generationConfig", {}))
     config.pop("responseMimeType", None)
     more = {name: body[name] for name in body.keys() - {"contents", "systemInstruction", "tools"}}
+    if served := [tool for tool in body.get("tools", []) if "functionDeclarations" not in tool]:
+        more["tools"] = served
     return ModelSettings(
         temperature=config.pop("temperature", None),
         max_output_tokens=config.pop("maxOutputTokens", None),
@@ -173,10 +175,7 @@ def _camel(words: Json) -> Json:
 
 
 def meaning(body: Json) -> Json:
-    """What a request means, without what may differ: spelling of names, order, ids, words of results.
-
-    Tools of the service's own are left out: our side has no word for them.
-    """
+    """What a request means, without what may differ: spelling of names, order, ids, words of results."""
     ids: dict[str, str] = {}
     contents = [
         {"role": content.get("role", "user"), "parts": [_meant(part, ids) for part in content["parts"]]}
@@ -189,14 +188,14 @@ def meaning(body: Json) -> Json:
     declared = [
         _camel(item) for tool in body.get("tools", []) for item in tool.get("functionDeclarations", [])
     ]
-    meant["functions"] = [
-        {
-            "name": item["name"],
-            "description": item["description"],
-            "schema": item.get("parametersJsonSchema") or _json_schema(item["parameters"]),
-        }
+    meant["functions"] = {
+        item["name"]: (
+            item["description"],
+            item.get("parametersJsonSchema") or _json_schema(item["parameters"]),
+        )
         for item in declared
-    ]
+    }
+    meant["served"] = [tool for tool in body.get("tools", []) if "functionDeclarations" not in tool]
     return meant
 
 

@@ -21,11 +21,11 @@ from .encoding import ToolFragments, encode, parameters, shape_instruction
 from .gemini_contents import encode_contents, text_of
 from .gemini_reply import GeminiReply
 from .service import ServiceOptions
-from .untyped import as_dict, as_list, is_dict
+from .untyped import as_dict, as_list, is_dict, is_list
 from .wire import HTTPProvider, Outgoing
 
 # These belong to the request itself; an extension of the same name would contradict it.
-_RESERVED = frozenset({"contents", "messages", "model", "systemInstruction", "tools"})
+_RESERVED = frozenset({"contents", "messages", "model", "systemInstruction"})
 
 
 class GeminiProvider(HTTPProvider):
@@ -34,9 +34,11 @@ class GeminiProvider(HTTPProvider):
     ``base_url`` ends in the API's version; one without a path gets ``/v1beta``. ``timeout`` is the longest
     silence in seconds. ``schema_with_tools`` True says that the model takes tools and the schema of an
     answer in one request, as Gemini 3 does; older ones refuse, so they are told the schema in words.
+
     ``extensions`` go into every request: objects in them (``generationConfig``, ``toolConfig``) are merged
-    with what the request says, ``safetySettings`` category by category, and ``thinkingConfig`` finds its
-    place in ``generationConfig``. Raises ConfigError for a base URL, a key or an extension that cannot be used.
+    with what the request says, ``safetySettings`` category by category; ``thinkingConfig`` finds its place in
+    ``generationConfig``; ``tools`` are those that the service runs itself, like ``{"googleSearch": {}}``.
+    Raises ConfigError for a base URL, a key or an extension that cannot be used.
     """
 
     def __init__(
@@ -106,22 +108,23 @@ class GeminiProvider(HTTPProvider):
     ) -> dict[str, Any]:
         contents = await encode_contents(messages)
         told = [text for message in messages if message.role is Role.SYSTEM and (text := text_of(message))]
-        body: dict[str, Any] = self._extensions
+        beside = self._extensions
         if settings is not None:
-            schema = settings.output_schema
-            if schema is not None and tools and not self._schema_with_tools:
+            own, schema = _checked(settings.extensions), settings.output_schema
+            any_tools = tools or beside.get("tools") or own.get("tools")
+            if schema is not None and any_tools and not self._schema_with_tools:
                 told.append(shape_instruction(schema))
                 schema = None
-            body = _merged(body, {"generationConfig": _generation(settings, schema)})
-            body = _merged(body, _checked(settings.extensions))
-        head: dict[str, Any] = {}
-        if told:
-            head["systemInstruction"] = {"parts": [{"text": "\n\n".join(told)}]}
-        if tools:
-            head["tools"] = [{"functionDeclarations": Raw(self._tools(tools))}]
+            beside = _merged(_merged(beside, {"generationConfig": _generation(settings, schema)}), own)
+        declared = [{"functionDeclarations": Raw(self._tools(tools))}] if tools else []
+        body: dict[str, Any] = {
+            "systemInstruction": {"parts": [{"text": "\n\n".join(told)}]} if told else {},
+            "tools": [*declared, *beside.get("tools", ())],
+            **{name: value for name, value in beside.items() if name != "tools"},
+        }
+        # The conversation comes last, so that a longer one begins as the shorter did.
         return {
-            **head,
-            **{name: value for name, value in body.items() if value != {}},
+            **{name: said for name, said in body.items() if said not in ({}, [])},
             "contents": Raw(contents),
         }
 
@@ -158,12 +161,16 @@ def _generation(settings: ModelSettings, schema: dict[str, Any] | None) -> dict[
 
 
 def _checked(extensions: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``extensions`` goes into a body. Raises ConfigError for a field the request itself sets.
+    """What of ``extensions`` goes into a body. Raises ConfigError for a field the request itself sets, and for
+    tools that are none.
 
     ``stream`` is left out rather than refused: agents use it as their own switch.
     """
     if clash := _RESERVED & extensions.keys():
         raise ConfigError(f"extensions must not set {sorted(clash)[0]!r}: the request sets it")
+    tools: Any = extensions.get("tools", ())
+    if not (is_list(tools) and all(map(is_dict, tools))):
+        raise ConfigError("'tools' among the extensions must be a list of objects, as the service takes them")
     checked = {name: value for name, value in extensions.items() if name not in ("stream", "thinkingConfig")}
     if "thinkingConfig" in extensions:
         nested = {"generationConfig": {"thinkingConfig": extensions["thinkingConfig"]}}
@@ -178,6 +185,8 @@ def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         under = merged.get(name)
         if is_dict(under) and is_dict(value):
             merged[name] = _merged(under, value)
+        elif name == "tools" and under is not None:
+            merged[name] = [*under, *value]
         elif name == "safetySettings" and under is not None:
             by_category = {as_dict(item).get("category"): item for item in [*as_list(under), *as_list(value)]}
             merged[name] = list(by_category.values())

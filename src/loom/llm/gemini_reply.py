@@ -2,7 +2,7 @@
 
 A stream is a row of replies, each with the parts that are new: what a whole reply and a chunk hold is read by
 the same steps, so both give the same message. Function calls come in one piece. A stream has no last event:
-its end is the end of the body, because services have told errors after the reason to finish.
+its end is the end of the body, for the service has told errors after the reason to finish.
 Source: https://ai.google.dev/api/generate-content#v1beta.GenerateContentResponse
 """
 
@@ -127,9 +127,17 @@ class GeminiReply:
         self._streamed = True
         self._blocked = self._seen = False
 
+    @property
+    def ending(self) -> bool:
+        """Whether the service gave its reason to finish. More may follow: other parts, or an error."""
+        return self._finish is not None or self._blocked
+
     def feed(self, name: bytes, data: bytes) -> Sequence[ProviderEvent]:
         """One event of the stream."""
         if not data or data.isspace():
+            return ()
+        if data.startswith(b"[DONE]"):  # the service has no such word, but gateways before it do
+            self.done = True
             return ()
         chunks = self._chunks(data, retryable=True)
         if len(chunks) == 1:
@@ -143,7 +151,7 @@ class GeminiReply:
 
     def finish(self) -> ChatResponse:
         """The reply. Raises MalformedReplyError when it is not complete."""
-        if self._streamed and self._finish is None and not self._blocked:
+        if self._streamed and not self.ending:
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
@@ -155,7 +163,7 @@ class GeminiReply:
             stop = StopReason.TOOL_USE  # the wire has no reason of its own for it
         self._builder.stop_reason = stop
         response = self._builder.build()
-        if self._finish is None and not self._blocked and not (self._called or response.message.content):
+        if not (self.ending or self._called or response.message.content):
             raise self._failures.malformed("sent a candidate with nothing in it")
         return response
 

@@ -47,7 +47,7 @@ def _parts(response: ChatResponse) -> list[dict[str, Any]]:
     message = response.message
     calls: list[dict[str, Any]] = [
         {
-            "functionCall": {"id": call.id, "name": call.name, "args": msgspec.Raw(call.arguments.encode())},
+            "functionCall": {"id": call.id, "name": call.name, "args": _arguments(call.arguments)},
             **({"thoughtSignature": call.signature} if call.signature else {}),
         }
         for call in message.tool_calls or ()
@@ -62,6 +62,11 @@ def _parts(response: ChatResponse) -> list[dict[str, Any]]:
         else:
             _add(parts, part)
     return parts + [call for index, call in enumerate(calls) if index not in placed]
+
+
+def _arguments(text: str) -> msgspec.Raw:
+    """Arguments as they are, broken ones too; line ends would end the line of an event."""
+    return msgspec.Raw((text or "null").replace("\n", " ").replace("\r", " ").encode())
 
 
 def _add(parts: list[dict[str, Any]], part: Part) -> None:
