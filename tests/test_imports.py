@@ -75,7 +75,7 @@ FLOORS = {
     "kernel": ["kernel"],
     "declarations": ["config"],
     "edges": [
-        "auth", "heartbeat", "hitl", "llm", "mcp", "routing", "search", "skills", "sources", "store",
+        "auth", "heartbeat", "hitl", "llm", "mcp", "media", "routing", "search", "skills", "sources", "store",
         "telemetry", "testing", "tools",
     ],
     "assembly": ["assembly", "loop", "loop_events", "short_replies"],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
     from .safety.veto import SafetyRule
-    from .signals import RuntimeTask
+    from .signals import TaskInput
     from .store.base import SessionStore
     from .tools.base import RunContext
 
@@ -93,10 +93,13 @@ class Agent(Generic[OutputT, DepsT]):
     # --- verbs ----------------------------------------------------------------------------------------
 
     async def run(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> RunResult[OutputT]:
         """Run one task in a session of its own and return its result.
 
+        ``task`` is text, a ``RuntimeTask``, or a sequence of text and parts in the order the model is to see
+        them: ``agent.run(["What is this?", ImagePart("cat.png")])``. Files are read before the run begins;
+        raises ConfigError for one that cannot be read or is not what its part says.
         Never raises for what the model or a tool did: look at ``result.state``. Such a session lives in
         memory and is forgotten when the run ends; one that waits is found again by
         ``agent.session(SessionConfig(id=result.session_id))``. Use a session for what must last.
@@ -104,13 +107,16 @@ class Agent(Generic[OutputT, DepsT]):
         return await self._one_off().run(task, context=context, deps=deps)
 
     def stream(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run."""
+        """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
+
+        With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.
+        """
         return self._one_off().stream(task, context=context, deps=deps)
 
     def run_sync(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> RunResult[OutputT]:
         """``run`` for code that is not async. Inside a running event loop it works on a thread of its own."""
         return _complete(self.run(task, context=context, deps=deps))

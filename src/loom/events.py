@@ -168,6 +168,17 @@ class ToolCallDelta(Event, frozen=True, kw_only=True, tag="tool_call.delta"):
     arguments: str = ""
 
 
+class PartialOutput(Event, frozen=True, kw_only=True, tag="output.partial"):
+    """The typed output as far as it came: plain data, not validated, and not to be changed.
+
+    Only for agents with an ``output_type``, while the model is writing. Strings are cut where the text is, a
+    number is there when it has ended; a large value is shown less often than a small one.
+    """
+
+    durable = False
+    value: Any
+
+
 class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
     """The model's whole reply. ``cost`` is None when the model's price is not known.
 
@@ -335,6 +346,7 @@ AnyEvent = (
     | TextDelta
     | ThinkingDelta
     | ToolCallDelta
+    | PartialOutput
     | ModelReplied
     | ToolRequested
     | ToolDecided

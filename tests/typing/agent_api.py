@@ -24,18 +24,30 @@ from loom import (
     RoutedModel,
     Run,
     RunResult,
+    RuntimeTask,
     Session,
     SessionConfig,
     SqliteSessionStore,
     ToolContext,
+    media,
     tool,
 )
 from loom.errors import RateLimitError
-from loom.events import ModelReplied
+from loom.events import ModelReplied, PartialOutput
 from loom.llm.base import LLMProvider
 from loom.llm.registry import ProviderRegistry
 from loom.routing import MessageCategory, ModelStrengths, choose_model, classify_message
-from loom.types import Attempt, ChatMessage, ErrorInfo, Role
+from loom.types import (
+    Attempt,
+    AudioPart,
+    ChatMessage,
+    ErrorInfo,
+    FilePart,
+    ImagePart,
+    Role,
+    TextPart,
+    VideoPart,
+)
 
 
 class Report(BaseModel):
@@ -136,6 +148,27 @@ def messages_are_judged(registry: ProviderRegistry) -> None:
     assert_type(classify_message("hello"), MessageCategory)
     assert_type(choose_model("hello", registry, {"a": ModelStrengths()}, "a"), str | None)
     ModelStrengths(speed="fast")  # type: ignore[arg-type]
+
+
+async def text_and_parts_are_a_task() -> None:
+    agent = Agent(model="auto")
+    result = await agent.run(["What is this?", ImagePart("cat.png"), media.document(b"%PDF-1.7")])
+    assert_type(result.output, str)
+    assert_type(result.media, tuple[ImagePart | AudioPart | VideoPart | FilePart, ...])
+    agent.stream(("Look:", media.image("cat.png")))
+    agent.run_sync(RuntimeTask("Look", attachments=[media.audio("purr.mp3")]))
+    session = agent.session()
+    assert_type(session.start([TextPart("Look"), ImagePart("cat.png")]), Run[str])
+    assert_type(media.attachment("cat.png"), ImagePart | AudioPart | VideoPart | FilePart)
+    assert_type(media.load_file_bytes("cat.png"), tuple[bytes, str])
+    await agent.run(["What?", 7])  # type: ignore[list-item]
+    await agent.run(b"What?")  # type: ignore[arg-type]
+
+
+async def a_typed_answer_is_seen_while_it_grows() -> None:
+    async for event in Agent(model="auto", output_type=Report).stream("hello"):
+        if isinstance(event, PartialOutput):
+            assert_type(event.value, Any)
 
 
 def mistakes_are_noticed() -> None:

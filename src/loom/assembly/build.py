@@ -43,6 +43,11 @@ class TypedOutput:
         self.attempts = attempts
         self.name = spec.name
 
+    @property
+    def opening(self) -> str:
+        """See OutputGate."""
+        return self._spec.opening
+
     def judge(self, text: str) -> str | None:
         """See OutputGate."""
         try:

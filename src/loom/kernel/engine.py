@@ -35,6 +35,11 @@ class OutputGate(Protocol):
         """How many replies may be judged before the run fails."""
         ...
 
+    @property
+    def opening(self) -> str:
+        """The brackets a reply that passes may begin with, to show it while it grows; empty for no showing."""
+        ...
+
     def judge(self, text: str) -> str | None:
         """None when the reply passes, else the critique the model is given."""
         ...

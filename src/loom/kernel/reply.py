@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
 from ..safety.display import encodable
+from ..safety.media import fault_of
 from ..types import (
     Attempt,
     ChatMessage,
@@ -107,6 +108,8 @@ def _part(part: Any) -> Any:
         return ThinkingPart(encodable(part.text), *map(_optional, (part.signature, part.data, part.origin)))
     if isinstance(part, OpaquePart):
         return OpaquePart(encodable(part.origin), encodable(part.data))
+    if (fault := fault_of(part)) is not None:
+        raise ValueError(fault)  # what a model says names no file of this machine
     return part
 
 

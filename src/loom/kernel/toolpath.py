@@ -33,6 +33,7 @@ from ..events import (
 from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
+from ..safety.media import fault_of
 from ..safety.permissions import Ruling, judge
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
@@ -199,7 +200,7 @@ async def _invoke(case: Case, context: ToolContext[Any] | None) -> Any:
 def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
     """Turn what a handler returned into the call's one result: plain data, no larger than the window can bear.
 
-    Raises TypeError for what is no plain data, which is then the call's failure.
+    Raises TypeError for what is no plain data, a part that names a file included; it is the call's failure.
     """
     if not isinstance(result, ToolResult):
         result = ToolResult(result if isinstance(result, str) else to_json(result))
@@ -214,6 +215,8 @@ def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
         or result.content_parts is not None
     ):
         result = sound(result)
+        if fault := next(filter(None, map(fault_of, result.content_parts or ())), None):
+            raise TypeError(fault)
     elif not isinstance(result.is_error, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign
         raise TypeError(f"is_error must be True or False, not {result.is_error!r}")
     outcome: Outcome = "error" if result.is_error else "ok"

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
+from msgspec.structs import replace
 
 from .._generics import OutputT
-from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
+from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -201,6 +202,16 @@ class Run(Generic[OutputT]):
             self._known.set()
             self._followers.close()
 
+    async def _with_files_read(self, task: RuntimeTask) -> RuntimeTask:
+        """The task as it is written down: what was sent is in the log, wherever the run is resumed."""
+        from ..media import attach
+
+        try:
+            return replace(task, attachments=await asyncio.to_thread(attach, task.attachments))
+        except ConfigError:
+            self.state = RunState.FAILED
+            raise
+
     async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
         """Wait for the runs in front; None when this one was cancelled before its turn came."""
         session = self.session
@@ -275,6 +286,8 @@ class Run(Generic[OutputT]):
         deepest = parent.scope.budget.deepest if parent else None
         if deepest is not None and depth > deepest:
             raise BudgetExceeded(f"max_depth reached: this run would be {depth} deep, {deepest} is the most")
+        if self.task.attachments:
+            self.task = await self._with_files_read(self.task)
         said, window = session.history.before(logbook.seq + 1, session.restore)
         started = RunStarted(
             task=self.task,
