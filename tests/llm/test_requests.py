@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wires import ADD, HELLO, KEY, WIRES, anthropic, gemini, openai
+from wires import ADD, CONVERSATION, HELLO, KEY, WIRES, anthropic, gemini, openai
 
 from loom.errors import ConfigError
 from loom.llm.base import ModelSettings
@@ -45,10 +45,6 @@ SHAPE = {
     "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": ""}},
     "required": ["n"],
 }
-
-
-CONVERSATION = {openai: "messages", anthropic: "messages", gemini: "contents"}
-"""The word of each wire for the conversation."""
 
 
 async def body(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def gemini(base_url: str, **options: Any) -> GeminiProvider:
 
 
 WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic, gemini]
+CONVERSATION = {openai: "messages", anthropic: "messages", gemini: "contents"}
+"""The word of each wire for the conversation."""
 
 
 async def streamed(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> list[ProviderEvent]:

@@ -133,7 +133,7 @@ def _part(part: Json) -> Part:
     ((word, held),) = part.items()
     held = _camel(held)
     kind = held.get("mimeType", "")
-    source = held["fileUri"] if word == "fileData" else f"data:{kind};base64,{held['data']}"
+    source = held["fileUri"] if word == "fileData" else f"data:{kind};base64,{_standard(held['data'])}"
     made = {"image": ImagePart, "audio": AudioPart, "video": VideoPart}.get(kind.partition("/")[0], FilePart)
     return made(source, kind)
 
@@ -208,10 +208,15 @@ def _meant(part: Json, ids: dict[str, str]) -> Json:
     if "functionResponse" in part:
         (part["functionResponse"]["response"],) = part["functionResponse"]["response"].values()
     if "thoughtSignature" in part:
-        part["thoughtSignature"] = part["thoughtSignature"].replace("-", "+").replace("_", "/")
+        part["thoughtSignature"] = _standard(part["thoughtSignature"])
     if "inlineData" in part:
-        part["inlineData"]["data"] = part["inlineData"]["data"].replace("-", "+").replace("_", "/")
+        part["inlineData"]["data"] = _standard(part["inlineData"]["data"])
     return part
+
+
+def _standard(encoded: str) -> str:
+    """The same base64 in its standard alphabet; clients may write the one for addresses."""
+    return encoded.replace("-", "+").replace("_", "/")
 
 
 # --- replies ------------------------------------------------------------------------------------------
