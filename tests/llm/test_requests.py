@@ -1,4 +1,4 @@
-"""What is sent: bodies of both wires, encoded once, and valid whatever the model or the user wrote."""
+"""What is sent: bodies of all wires, encoded once, and valid whatever the model or the user wrote."""
 
 import asyncio
 import base64
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wires import ADD, HELLO, KEY, WIRES, anthropic, openai
+from wires import ADD, HELLO, KEY, WIRES, anthropic, openai, responses
 
 from loom.errors import ConfigError
 from loom.llm.base import ModelSettings
@@ -156,14 +156,15 @@ async def test_anthropic_cache_marks_the_system_text_and_the_end() -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
-    key = {openai: "openai_chat", anthropic: "anthropic"}[wire]
+    key = {openai: "openai_chat", anthropic: "anthropic", responses: "openai_responses"}[wire]
     provider, talk, tools = wire("http://h"), list(TALK), (ADD,)
     first = await provider._request(talk, tools, "m", None, False)
     kept = [message.__dict__.get(key) for message in talk]
     second = await provider._request([*talk, ChatMessage(Role.USER, "More")], tools, "m", None, False)
     assert all(a is b for a, b in zip(kept, [message.__dict__.get(key) for message in talk], strict=True))
     assert provider._tools(tools).__reduce__()[1] == provider._tools(list(tools)).__reduce__()[1]
-    assert json.loads(first.body)["messages"] != json.loads(second.body)["messages"]
+    field = "input" if wire is responses else "messages"
+    assert json.loads(first.body)[field] != json.loads(second.body)[field]
     assert TALK[1] == ChatMessage(Role.USER, TALK[1].content)  # the cache is no part of the value
 
 
@@ -173,12 +174,12 @@ async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
 )
 async def test_arguments_of_any_kind_are_sent_back_as_an_object(wire: Any, arguments: str) -> None:
     talk = [ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", arguments),))]
-    (sent,) = (await body(wire("http://h"), talk))["messages"]
-    given: Any = (
-        json.loads(sent["tool_calls"][0]["function"]["arguments"])
-        if wire is openai
-        else sent["content"][0]["input"]
-    )
+    (sent,) = (await body(wire("http://h"), talk))["input" if wire is responses else "messages"]
+    given: Any = {
+        openai: lambda: json.loads(sent["tool_calls"][0]["function"]["arguments"]),
+        anthropic: lambda: sent["content"][0]["input"],
+        responses: lambda: json.loads(sent["arguments"]),
+    }[wire]()
     assert isinstance(given, dict)
     assert given == {} or given["_raw"].startswith(arguments[:6])
 
@@ -240,6 +241,7 @@ async def test_anthropic_shapes() -> None:
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("name", ["messages", "model", "tools"])
 async def test_extensions_must_not_contradict_the_request(wire: Any, name: str) -> None:
+    name = "input" if (wire, name) == (responses, "messages") else name
     with pytest.raises(ConfigError, match=name):
         wire("http://h", extensions={name: 1})
     with pytest.raises(ConfigError, match=name):
@@ -345,7 +347,7 @@ async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -
         with pytest.raises(ConfigError):
             await body(wire("http://h"), picture(ImagePart(source)))
     with pytest.raises(ConfigError, match="audio parts"):
-        await body(wire("http://h"), picture(AudioPart("x.wav")))
+        await body(wire("http://h"), picture(AudioPart("https://h.example/x.wav")))
 
 
 async def test_media_over_the_limit_is_refused(tmp_path: Path) -> None:
