@@ -1,0 +1,598 @@
+"""What is sent on the Responses wire: items in order, earlier replies as they came, and what a refusal changes."""
+
+import base64
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from wires import ADD, HELLO, KEY, last, responses
+
+from loom.errors import ConfigError, InvalidRequestError
+from loom.llm.base import ModelSettings
+from loom.llm.encoding import fits_strict
+from loom.llm.openai_input import fragments_of, joined
+from loom.llm.openai_replay import Form
+from loom.llm.openai_responses import OpenAIResponsesProvider
+from loom.testing.model_server import ModelServer, served
+from loom.testing.scripted import say
+from loom.types import (
+    AudioPart,
+    CallPart,
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    OpaquePart,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolSpec,
+    VideoPart,
+)
+
+OURS = "openai_responses"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+async def body(provider: OpenAIResponsesProvider, messages: Any = HELLO, **options: Any) -> dict[str, Any]:
+    tools, settings = options.get("tools"), options.get("settings")
+    outgoing = await provider._request(messages, tools, "m", settings, options.get("stream", False))
+    read: dict[str, Any] = json.loads(outgoing.body)
+    return read
+
+
+async def sent(*messages: ChatMessage) -> list[Any]:
+    items: list[Any] = (await body(responses("http://h/v1"), messages))["input"]
+    return items
+
+
+def head(**item: Any) -> OpaquePart:
+    return OpaquePart(OURS, json.dumps(item))
+
+
+# --- a conversation -----------------------------------------------------------------------------------
+
+THOUGHT = ThinkingPart("Two sums.", "rs_1", "enc==", OURS)
+TALK = [
+    ChatMessage(Role.SYSTEM, "Be brief."),
+    ChatMessage(Role.USER, "Add 1 and 2, and 3 and 4."),
+    ChatMessage(
+        Role.ASSISTANT,
+        (
+            THOUGHT,
+            head(type="message", id="msg_1", status="completed", role="assistant", phase="commentary",
+                 content=[{"type": "output_text", "annotations": []}]),
+            TextPart("Adding."),
+            head(type="function_call", id="fc_1", status="completed"),
+            CallPart(0),
+            head(type="function_call", id="fc_2", status="completed"),
+        ),
+        tool_calls=(ToolCall("c1", "add", '{"a":1,"b":2}'), ToolCall("c2", "add", '{"a":3, "b":4}')),
+    ),
+    ChatMessage(Role.TOOL, "3", tool_call_id="c1", name="add"),
+    ChatMessage(Role.TOOL, "a is missing", tool_call_id="c2", name="add", is_error=True),
+    ChatMessage(Role.ASSISTANT, "Three."),
+    ChatMessage(Role.USER, "Go on."),
+]  # fmt: skip
+ITEMS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Add 1 and 2, and 3 and 4."},
+    {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [{"type": "summary_text", "text": "Two sums."}],
+        "encrypted_content": "enc==",
+    },
+    {
+        "type": "message",
+        "id": "msg_1",
+        "status": "completed",
+        "role": "assistant",
+        "phase": "commentary",
+        "content": [{"type": "output_text", "annotations": [], "text": "Adding."}],
+    },
+    {
+        "type": "function_call",
+        "id": "fc_1",
+        "status": "completed",
+        "call_id": "c1",
+        "name": "add",
+        "arguments": '{"a":1,"b":2}',
+    },
+    {
+        "type": "function_call",
+        "id": "fc_2",
+        "status": "completed",
+        "call_id": "c2",
+        "name": "add",
+        "arguments": '{"a":3, "b":4}',
+    },
+    {"type": "function_call_output", "call_id": "c1", "output": "3"},
+    {"type": "function_call_output", "call_id": "c2", "output": "Error: a is missing"},
+    {"role": "assistant", "content": "Three."},
+    {"role": "user", "content": "Go on."},
+]
+
+
+async def test_a_conversation() -> None:
+    given = await body(responses("http://h/v1"), TALK, tools=[ADD])
+    assert given["input"] == ITEMS
+    assert given["tools"] == [
+        {
+            "type": "function",
+            "name": "add",
+            "description": "Adds two numbers.",
+            "parameters": ADD.parameters,
+            "strict": False,
+        }
+    ]
+    assert {name: given[name] for name in ("model", "stream", "store", "include")} == {
+        "model": "m",
+        "stream": False,
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+    }
+    assert given.keys() == {"model", "stream", "store", "include", "tools", "input"}
+
+
+async def test_what_came_before_stays_as_it_was_byte_for_byte() -> None:
+    longer = [*TALK, ChatMessage(Role.SYSTEM, "Remember the time."), ChatMessage(Role.USER, "More")]
+    texts = [joined(await fragments_of(longer[:length], Form.FULL)) for length in range(1, len(longer) + 1)]
+    for shorter, text in pairwise(texts):
+        assert text.startswith(shorter + b",")
+    outgoing = await responses("http://h/v1")._request(longer, [ADD], "m", None, True)
+    assert b'"input":[' + texts[-1] + b"]" in outgoing.body
+
+
+async def test_a_message_survives_a_store() -> None:
+    kept = msgspec.json.decode(msgspec.json.encode(TALK), type=list[ChatMessage])
+    assert await sent(*kept) == ITEMS
+
+
+async def test_several_summaries_are_one_item() -> None:
+    parts = (ThinkingPart("**A**\n\na", origin=OURS), ThinkingPart("**B**", "rs_1", "enc", OURS))
+    (item, _) = await sent(ChatMessage(Role.ASSISTANT, (*parts, head(type="function_call", id="fc_1")),
+                                       tool_calls=(ToolCall("c", "f"),)))  # fmt: skip
+    assert [piece["text"] for piece in item["summary"]] == ["**A**\n\na", "**B**"]
+
+
+async def test_calls_and_texts_go_back_in_the_order_they_came() -> None:
+    content = (TextPart("One."), CallPart(0), TextPart("Two."))
+    calls = (ToolCall("a", "f"), ToolCall("b", "g", "{}"))
+    items = await sent(ChatMessage(Role.ASSISTANT, content, tool_calls=calls))
+    assert [item.get("content") or item["call_id"] for item in items] == ["One.", "a", "Two.", "b"]
+
+
+async def test_what_other_services_thought_is_not_sent() -> None:
+    parts: tuple[Part, ...] = (
+        ThinkingPart("claude thinks", "c2ln", None, "anthropic"),
+        ThinkingPart("nobody's", "sig"),
+        OpaquePart("gemini", '{"executableCode":{}}'),
+        ThinkingPart("seen, not signed", origin=OURS),
+        TextPart("Yes."),
+    )
+    assert await sent(ChatMessage(Role.ASSISTANT, parts)) == [{"role": "assistant", "content": "Yes."}]
+
+
+async def test_a_message_with_nothing_to_say_is_no_item() -> None:
+    nothing = [
+        ChatMessage(Role.ASSISTANT, None),
+        ChatMessage(Role.ASSISTANT, ""),
+        ChatMessage(Role.SYSTEM, ""),
+    ]
+    assert await sent(*nothing, ChatMessage(Role.USER, "")) == [{"role": "user", "content": ""}]
+
+
+# --- what the service would refuse --------------------------------------------------------------------
+
+
+async def test_reasoning_at_the_end_of_a_cut_reply_is_left_out() -> None:
+    cut = ChatMessage(Role.ASSISTANT, (*(TALK[2].content or ())[:3], ThinkingPart("and", "rs_2", "x", OURS)))
+    assert await sent(cut) == ITEMS[2:4]
+    assert await sent(ChatMessage(Role.ASSISTANT, (THOUGHT,))) == []
+
+
+async def test_reasoning_whose_text_was_edited_is_left_out() -> None:
+    # A real refusal: "Item 'rs_...' of type 'reasoning' was provided without its required following item."
+    edited = ChatMessage(Role.ASSISTANT, (THOUGHT, TextPart("42")))
+    assert await sent(edited) == [{"role": "assistant", "content": "42"}]
+
+
+async def test_a_text_changed_in_place_keeps_its_item() -> None:
+    parts = [TextPart("[removed]") if isinstance(part, TextPart) else part for part in TALK[2].content or ()]
+    items = await sent(msgspec.structs.replace(TALK[2], content=tuple(parts)))
+    assert items[1]["content"] == [{"type": "output_text", "annotations": [], "text": "[removed]"}]
+    assert [item.get("id") for item in items] == ["rs_1", "msg_1", "fc_1", "fc_2"]
+
+
+async def test_ids_go_when_their_reasoning_is_gone() -> None:
+    # "Item 'fc_...' of type 'function_call' was provided without its required 'reasoning' item"
+    parts = tuple(part for part in TALK[2].content or () if not isinstance(part, ThinkingPart))
+    items = await sent(msgspec.structs.replace(TALK[2], content=parts))
+    assert items[0] == {"role": "assistant", "phase": "commentary", "content": "Adding."}
+    assert all("id" not in item for item in items)
+
+
+async def test_a_head_goes_with_what_it_was_the_head_of() -> None:
+    kept = (head(type="message", id="m", content=[{"type": "output_text"}]),
+            head(type="function_call", id="fc_9"),
+            head(type="image_generation_call", id="ig_1", status="completed"),
+            head(type="reasoning", id="rs_9", summary=[{"type": "summary_text"}]))  # fmt: skip
+    assert await sent(ChatMessage(Role.ASSISTANT, kept)) == []
+
+
+@pytest.mark.parametrize(
+    "data", ["", "nonsense", "[1]", '{"type":7}', "{}", '{"type":["message"]}', "[" * 9999]
+)
+async def test_opaque_parts_that_are_none_of_ours_are_left_out(data: str) -> None:
+    message = ChatMessage(Role.ASSISTANT, (OpaquePart(OURS, data), TextPart("x")))
+    assert await sent(message) == [{"role": "assistant", "content": "x"}]
+
+
+# --- tools and settings -------------------------------------------------------------------------------
+
+CLOSED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"plan": {"type": "string", "description": "What to do."}},
+    "required": ["plan"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits"),
+    [
+        (CLOSED, True),
+        ({**CLOSED, "properties": {"oneOf": {"enum": ["not", {"pattern": 1}]}}, "required": ["oneOf"]}, True),
+        ({**CLOSED, "required": []}, False),
+        ({**CLOSED, "additionalProperties": True}, False),
+        ({"type": "object", "properties": {}}, False),
+        ({**CLOSED, "properties": {"plan": {"type": "string", "default": ""}}}, False),
+        ({**CLOSED, "properties": {"plan": {"oneOf": [{"type": "string"}]}}}, False),
+        ({**CLOSED, "properties": {"plan": {"type": "string", "pattern": "a+"}}}, False),
+        ({**CLOSED, "strict": True}, False),
+    ],
+)
+async def test_a_tool_is_strict_only_when_that_changes_nothing(schema: dict[str, Any], fits: bool) -> None:
+    assert fits_strict(schema) is fits
+    given = await body(responses("http://h/v1"), tools=[ToolSpec("f", "", schema)])
+    assert (given["tools"][0]["strict"], given["tools"][0]["parameters"]) == (fits, schema)
+
+
+async def test_settings() -> None:
+    settings = ModelSettings(
+        0.5,
+        99,
+        SHAPE,
+        "my answer!",
+        {"text": {"verbosity": "low"}, "stream": True, "reasoning": {"effort": "low"}},
+    )
+    provider = responses(
+        "http://h/v1", extensions={"include": ["web_search_call.action.sources"]}, store=True
+    )
+    given = await body(provider, settings=settings, stream=True)
+    assert (given["temperature"], given["max_output_tokens"]) == (0.5, 99)
+    assert (given["stream"], given["store"], given["reasoning"]) == (True, True, {"effort": "low"})
+    assert given["text"]["verbosity"] == "low"
+    form = given["text"]["format"]
+    assert (form["type"], form["name"], form["strict"]) == ("json_schema", "my_answer_", True)
+    assert form["schema"] == {**SHAPE, "additionalProperties": False}
+    assert given["include"] == ["reasoning.encrypted_content", "web_search_call.action.sources"]
+
+
+async def test_a_shape_that_is_no_object_is_an_instruction_for_this_request_alone() -> None:
+    settings = ModelSettings(output_schema={"type": "array", "items": {"type": "integer"}})
+    given = await body(responses("http://h/v1", extensions={"instructions": "Be kind."}), settings=settings)
+    assert given["instructions"].startswith("Be kind.\n\nYour final answer must be JSON")
+    assert "text" not in given
+    assert [item["role"] for item in given["input"]] == ["system", "user"]
+
+
+@pytest.mark.parametrize("name", ["input", "model", "tools", "previous_response_id"])
+async def test_extensions_must_not_contradict_the_request(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        responses("http://h", extensions={name: 1})
+    with pytest.raises(ConfigError, match=name):
+        await body(responses("http://h"), settings=ModelSettings(extensions={name: 1}))
+
+
+async def test_address_and_headers() -> None:
+    provider = responses("https://h/openai/v1?api-version=1", organization="org-1")
+    outgoing = await provider._request(HELLO, None, "m", None, False)
+    assert outgoing.url == "https://h/openai/v1/responses?api-version=1"
+    headers = provider._ready()[1]
+    assert (headers["authorization"], headers["openai-organization"]) == (f"Bearer {KEY}", "org-1")
+
+
+async def test_tokens_are_counted_without_being_asked_for() -> None:
+    reply = served(body=b'{"object":"response.input_tokens","input_tokens":16}')
+    bad = served(body=b'{"input_tokens":"many"}')
+    async with ModelServer([reply, bad]) as server, responses(server.base_url) as provider:
+        assert await provider.count_tokens(TALK, tools=[ADD], settings=ModelSettings(0.5, 9)) == 16
+        with pytest.raises(Exception, match="not a count of tokens"):
+            await provider.count_tokens(HELLO)
+    request = server.requests[0]
+    assert request.path == "/v1/responses/input_tokens"
+    assert request.body.keys() == {"model", "input", "tools"}
+    assert request.body["input"] == ITEMS
+
+
+# --- media --------------------------------------------------------------------------------------------
+
+
+async def test_images_documents_and_sounds(tmp_path: Path) -> None:
+    picture, paper = tmp_path / "dot.png", tmp_path / "paper.pdf"
+    picture.write_bytes(PNG)
+    paper.write_bytes(b"%PDF-1.7 ...")
+    pdf = base64.b64encode(paper.read_bytes()).decode()
+    parts = (
+        TextPart("Look:"),
+        ImagePart(str(picture)),
+        ImagePart("https://x.example/a.png"),
+        FilePart(str(paper)),
+        FilePart(f"data:application/pdf;base64,{pdf}"),
+        FilePart("https://x.example/a.pdf"),
+        AudioPart("data:audio/wav;base64,UklGRg=="),
+        AudioPart("data:audio/mpeg;base64,SUQz"),
+    )
+    ((message),) = await sent(ChatMessage(Role.USER, parts))
+    dot = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    assert message["content"] == [
+        {"type": "input_text", "text": "Look:"},
+        {"type": "input_image", "detail": "auto", "image_url": dot},
+        {"type": "input_image", "detail": "auto", "image_url": "https://x.example/a.png"},
+        {"type": "input_file", "filename": "paper.pdf", "file_data": f"data:application/pdf;base64,{pdf}"},
+        {"type": "input_file", "filename": "document.pdf", "file_data": f"data:application/pdf;base64,{pdf}"},
+        {"type": "input_file", "file_url": "https://x.example/a.pdf"},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "SUQz", "format": "mp3"}},
+    ]
+
+
+async def test_media_a_tool_returned_are_in_its_output(tmp_path: Path) -> None:
+    picture = tmp_path / "dot.png"
+    picture.write_bytes(PNG)
+    parts = (TextPart("a dot"), ImagePart(str(picture)), FilePart("https://x.example/a.pdf"))
+    (item,) = await sent(ChatMessage(Role.TOOL, parts, tool_call_id="c", is_error=True))
+    assert [part["type"] for part in item["output"]] == ["input_text", "input_image", "input_file"]
+    assert item["output"][0]["text"] == "Error: a dot"
+    (item,) = await sent(ChatMessage(Role.TOOL, (ImagePart(str(picture)),), tool_call_id="c"))
+    assert [part["type"] for part in item["output"]] == ["input_image"]
+
+
+@pytest.mark.parametrize(
+    ("role", "part", "why"),
+    [
+        (Role.USER, VideoPart("https://x.example/a.mp4"), "video parts"),
+        (Role.USER, AudioPart("https://x.example/a.wav"), "audio parts .* from an address"),
+        (Role.USER, AudioPart("data:audio/ogg;base64,T2dn"), "audio parts .* audio/ogg"),
+        (Role.TOOL, AudioPart("data:audio/wav;base64,UklGRg=="), "result of a tool, cannot be sent audio"),
+    ],
+)
+async def test_media_that_cannot_be_sent_is_refused(role: Role, part: Part, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        await sent(ChatMessage(role, (part,), tool_call_id="c"))
+
+
+# --- stored conversations -----------------------------------------------------------------------------
+
+
+async def turn(provider: OpenAIResponsesProvider, talk: list[ChatMessage], text: str) -> None:
+    talk.append(ChatMessage(Role.USER, text))
+    talk.append((await provider.chat(talk)).message)
+
+
+def stored(server: ModelServer) -> list[tuple[str | None, list[str]]]:
+    """What each request went on from, and what it sent besides."""
+    return [
+        (
+            request.body.get("previous_response_id"),
+            [item.get("content") or item["type"] for item in request.body["input"]],
+        )
+        for request in server.requests
+    ]
+
+
+async def test_only_what_is_new_is_sent_to_a_service_that_stores() -> None:
+    async with (
+        ModelServer(["one", "two", "three"]) as server,
+        responses(server.base_url, store=True) as provider,
+    ):
+        talk = [ChatMessage(Role.SYSTEM, "Be brief.")]
+        await turn(provider, talk, "a")
+        await turn(provider, talk, "b")
+        # a store between the turns, and a new process
+        talk = msgspec.json.decode(msgspec.json.encode(talk), type=list[ChatMessage])
+    async with ModelServer(["three"]) as later, responses(later.base_url, store=True) as provider:
+        await turn(provider, talk, "c")
+    assert stored(server) == [(None, ["Be brief.", "a"]), ("resp_1", ["b"])]
+    assert stored(later) == [("resp_2", ["c"])]
+    assert [message.text_content for message in talk if message.role is Role.ASSISTANT] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+async def test_store_may_be_asked_for_as_an_extension() -> None:
+    asked = {"extensions": {"store": True}}
+    async with ModelServer(["one", "two"]) as server, responses(server.base_url, **asked) as provider:
+        talk: list[ChatMessage] = []
+        await turn(provider, talk, "a")
+        await turn(provider, talk, "b")
+    assert stored(server)[1] == ("resp_1", ["b"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda talk: talk.pop(0),
+        lambda talk: talk.insert(1, ChatMessage(Role.SYSTEM, "New rules.")),
+        lambda talk: talk.__setitem__(1, ChatMessage(Role.USER, "a summary of what was said")),
+        lambda talk: talk.__setitem__(
+            2, msgspec.structs.replace(talk[2], content=(talk[2].content[0], TextPart("edited")))
+        ),
+    ],
+)
+async def test_a_conversation_that_changed_is_sent_whole(change: Any) -> None:
+    # What the service stored is not what we hold: going on from it would bring back what was taken out.
+    async with ModelServer(["one", "two"]) as server, responses(server.base_url, store=True) as provider:
+        talk = [ChatMessage(Role.SYSTEM, "Be brief.")]
+        await turn(provider, talk, "a")
+        change(talk)
+        await turn(provider, talk, "b")
+    previous, items = stored(server)[1]
+    assert (previous, items[-1]) == (None, "b")
+    assert len(items) == len(talk) - 1
+
+
+async def test_a_fork_goes_on_from_the_reply_it_shares() -> None:
+    async with (
+        ModelServer(["one", "two", "other"]) as server,
+        responses(server.base_url, store=True) as provider,
+    ):
+        talk: list[ChatMessage] = []
+        await turn(provider, talk, "a")
+        fork = list(talk)
+        await turn(provider, talk, "b")
+        # the fork got a reply from elsewhere in between
+        fork += [ChatMessage(Role.USER, "x"), ChatMessage(Role.ASSISTANT, "said elsewhere")]
+        await turn(provider, fork, "c")
+    assert stored(server)[2] == ("resp_1", ["x", "said elsewhere", "c"])
+
+
+async def test_a_service_that_keeps_nothing_is_not_told_of_marks() -> None:
+    async with ModelServer(["one", "two"]) as server:
+        talk: list[ChatMessage] = []
+        async with responses(server.base_url, store=True) as provider:
+            await turn(provider, talk, "a")
+        async with responses(server.base_url) as provider:
+            await turn(provider, talk, "b")
+    assert stored(server)[1] == (None, ["a", "one", "b"])
+
+
+GONE = [
+    (400, '{"error":{"message":"Previous response with id \'resp_1\' not found.","type":"invalid_request_error",'
+          '"param":"previous_response_id","code":"previous_response_not_found"}}'),
+    (404, '{"error":{"message":"Previous response not found"}}'),
+    (400, '{"error":{"message":"Invalid `previous_response_id`.","type":"invalid_request_error"}}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "told"), GONE)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_service_has_forgotten_is_sent_again(status: int, told: str, stream: bool) -> None:
+    reply = say("one", thinking="hm", signature="rs_a")
+    script = [reply, served(status=status, body=told.encode()), "two"]
+    async with ModelServer(script) as server, responses(server.base_url, store=True) as provider:
+        talk: list[ChatMessage] = []
+        await turn(provider, talk, "a")
+        talk.append(ChatMessage(Role.USER, "b"))
+        again = await (last(provider, talk) if stream else provider.chat(talk))
+    assert again.message.text_content == "two"
+    assert stored(server)[1][0] == "resp_1"
+    assert stored(server)[2][0] is None
+    assert [item.get("type", item.get("role")) for item in server.requests[2].body["input"]] == [
+        "user", "reasoning", "message", "user",
+    ]  # fmt: skip
+
+
+# --- refused for what an earlier reply holds ----------------------------------------------------------
+
+
+def refused(message: str, **fields: Any) -> Any:
+    error = {"message": message, "type": "invalid_request_error", **fields}
+    return served(status=400, body=json.dumps({"error": error}).encode())
+
+
+UNREASONING = [
+    refused("Encrypted content is not supported with this model.", param="include"),
+    refused("Reasoning input items can only be provided to a reasoning or computer use model."),
+]
+BARE = [
+    {"role": "assistant", "phase": "commentary", "content": "Adding."},
+    {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a":1,"b":2}'},
+    {"type": "function_call", "call_id": "c2", "name": "add", "arguments": '{"a":3, "b":4}'},
+]
+
+
+@pytest.mark.parametrize("refusal", UNREASONING)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_does_not_reason_is_not_asked_to_again(refusal: Any, stream: bool) -> None:
+    async with ModelServer([refusal, "one", "two"]) as server, responses(server.base_url) as provider:
+        await (last(provider, TALK) if stream else provider.chat(TALK))
+        await provider.chat(TALK)
+    first, second, third = [request.body for request in server.requests]
+    assert first["input"] == ITEMS
+    assert "include" not in second
+    assert second["input"][2:5] == BARE
+    assert (third["input"], "include" in third) == (second["input"], False)
+
+
+async def test_another_model_is_still_asked_to_reason() -> None:
+    async with ModelServer([UNREASONING[0], "one", "two"]) as server, responses(server.base_url) as provider:
+        await provider.chat(TALK, model="gpt-4o")
+        await provider.chat(TALK, model="gpt-5")
+    assert server.requests[2].body["input"] == ITEMS
+
+
+async def test_reasoning_nobody_can_decrypt_is_left_out_this_once() -> None:
+    refusal = refused("The encrypted content enc== could not be verified.", code="invalid_encrypted_content")
+    async with ModelServer([refusal, "one", "two"]) as server, responses(server.base_url) as provider:
+        await provider.chat(TALK)
+        await provider.chat(HELLO)
+    assert server.requests[1].body["input"][2:5] == BARE
+    assert server.requests[2].body["include"] == ["reasoning.encrypted_content"]
+
+
+NAMELESS = [{key: value for key, value in ITEMS[2].items() if key != "id"}, *BARE]
+
+
+async def test_a_service_that_looks_ids_up_is_sent_none() -> None:
+    refusal = refused("Item with id 'rs_1' not found. Items are not persisted when `store` is set to false.")
+    async with ModelServer([refusal, "one", "two"]) as server, responses(server.base_url) as provider:
+        await provider.chat(TALK)
+        await provider.chat(TALK)
+    assert server.requests[1].body["input"][2:6] == NAMELESS
+    assert server.requests[2].body == server.requests[1].body
+
+
+async def test_a_refusal_of_items_is_met_twice_and_no_more() -> None:
+    refusal = refused("Item 'rs_1' of type 'reasoning' was provided without its required following item.")
+    async with ModelServer([refusal] * 4) as server, responses(server.base_url) as provider:
+        with pytest.raises(InvalidRequestError, match="required following item"):
+            await provider.chat(TALK)
+        assert [request.body["input"][2:6] for request in server.requests[1:]] == [
+            NAMELESS,
+            [*BARE, ITEMS[6]],
+        ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_any_other_refusal_is_final(stream: bool) -> None:
+    async with ModelServer([refused("Unknown parameter: 'x'."), "never"]) as server:
+        async with responses(server.base_url, store=True) as provider:
+            with pytest.raises(InvalidRequestError, match="Unknown parameter"):
+                await (last(provider, TALK) if stream else provider.chat(TALK))
+        assert len(server.requests) == 1
+
+
+async def test_a_refusal_after_something_was_shown_is_final() -> None:
+    events = [
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "Once"},
+        {"type": "error", "code": "invalid_request_error",
+         "message": "Encrypted content is not supported with this model."},
+    ]  # fmt: skip
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    reply = served(body=stream, headers={"Content-Type": "text/event-stream"})
+    async with ModelServer([reply, "never"]) as server, responses(server.base_url) as provider:
+        with pytest.raises(InvalidRequestError):
+            await last(provider, TALK)
+        assert len(server.requests) == 1
