@@ -50,7 +50,10 @@ def fragment_of(message: ChatMessage, form: Form, media: Mapping[str, Media]) ->
         # the turns of a stored conversation, and xAI refuses it there.
         text = _text(message)
         return encode({"role": "system", "content": text}) if text else b""
-    return encode({"role": "user", "content": _content(message, media) if media else _text(message)})
+    several = not isinstance(message.content, str) and len(message.content or ()) > 1
+    return encode(
+        {"role": "user", "content": _content(message, media) if media or several else _text(message)}
+    )
 
 
 async def _media(message: ChatMessage) -> Mapping[str, Media]:
