@@ -173,8 +173,9 @@ def same(body: dict[str, Any]) -> dict[str, Any]:
     instructions = plain.pop("instructions", None)
     items = [{"role": "system", "content": instructions}] if instructions else []
     plain["input"] = [_same_item(item) for item in [*items, *plain["input"]] if not _says_nothing(item)]
-    for tool in plain.get("tools") or ():
-        tool["description"] = tool["description"] or ""
+    if plain.get("tools"):  # in one order, so that the service's cache knows them again
+        tools = [{**tool, "description": tool["description"] or ""} for tool in plain["tools"]]
+        plain["tools"] = sorted(tools, key=lambda tool: tool["name"])
     return plain
 
 

@@ -38,8 +38,8 @@ from .wire import HTTPProvider, Outgoing
 
 _RESERVED = frozenset({"input", "model", "previous_response_id", "stream", "tools"})
 _COUNTED = (
-    "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning",
-    "truncation",
+    "model", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning", "truncation",
+    "input",
 )  # fmt: skip
 _ENCRYPTED = "reasoning.encrypted_content"
 
@@ -161,8 +161,7 @@ class OpenAIResponsesProvider(HTTPProvider):
 
     def _body(self, asked: _Asked, form: Form) -> dict[str, Any]:
         """Everything but the input."""
-        body: dict[str, Any] = {"model": asked.model, "input": None, "stream": asked.stream}
-        body["store"] = self._store
+        body: dict[str, Any] = {"model": asked.model, "stream": asked.stream, "store": self._store}
         if form is not Form.PLAIN:
             # Also when the service stores its replies: what it has forgotten can then be sent again.
             body["include"] = [_ENCRYPTED]

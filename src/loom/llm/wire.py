@@ -96,9 +96,10 @@ class HTTPProvider(HTTPService, LLMProvider):
     ) -> ChatResponse:
         """Ask once and return the whole reply. Raises ProviderError or ContextOverflowError."""
         outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
+        patience = self._patience()
         while True:
             try:
-                return await self.exchange(outgoing.url, outgoing.body, partial(_read, outgoing))
+                return await self.exchange(outgoing.url, outgoing.body, partial(_read, outgoing), patience)
             except InvalidRequestError as error:
                 other = await _instead(outgoing, error)
                 if other is None:
