@@ -16,6 +16,7 @@ from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
 from ..types import Usage, canonical_json
 from .output import OutputSpec
+from .prices import pricer
 from .providers import choose_model, make_provider
 from .toolbox import OutputShelf, compile_tools
 
@@ -54,11 +55,13 @@ class TypedOutput:
 def build_engine(declaration: Declaration) -> Engine:
     """Put the parts together. Raises ConfigError for a contradiction, AuthenticationError for a missing key."""
     model = read_model(declaration.model)
-    provider, name, price = _provider(model)
     runtime = declaration.runtime
-    if runtime.limits.max_cost is not None and price is None:
+    limited = runtime.limits.max_cost is not None
+    provider, name, price = _provider(model, limited)
+    if limited and price is None:
         raise ConfigError(
-            "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...))"
+            "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...)), or "
+            "pip install 'loom-agent[pricing]', which knows the list prices of many models"
         )
     output = output_spec(declaration.output_type)
     shelf = OutputShelf(runtime.limits.max_result_chars)
@@ -97,10 +100,10 @@ def read_model(model: Model | LLMProvider | str) -> Model | LLMProvider:
 
 
 def _provider(
-    model: Model | LLMProvider,
+    model: Model | LLMProvider, priced: bool
 ) -> tuple[LLMProvider, str | None, Callable[[Usage], float | None] | None]:
     if isinstance(model, Model):
-        return make_provider(model), model.name, model.price.cost if model.price else None
+        return make_provider(model), model.name, pricer(model, needed=priced)
     if callable(getattr(model, "chat", None)):
         return model, None, None
     raise ConfigError(
