@@ -89,6 +89,11 @@ def list_price(provider: str, model: str) -> ListPrice | None:
     return ListPrice(tiered=any(hasattr(price, "tiers") for price in listed.values()), **plain)
 
 
+def prices_installed() -> bool:
+    """Whether the extra is there; loads it."""
+    return _table() is not None
+
+
 def _plain(price: Decimal | TieredPrices) -> float:
     return float(price if isinstance(price, Decimal) else price.base)
 
