@@ -128,7 +128,9 @@ def _show_models(provider: str, as_json: bool) -> None:
     if as_json:
         click.echo(printable_json(msgspec.json.encode(lines)))
     elif not lines:
-        click.echo(f"The catalogue has no models of {provider}. Any name that it knows can be used.", err=True)
+        click.echo(
+            f"The catalogue has no models of {provider}. Any name that it knows can be used.", err=True
+        )
     else:
         rows = [
             (

@@ -1,10 +1,10 @@
-"""The rows of the catalogue, from the vendors' documentation as it stood in November 2026.
+"""The rows of the catalogue, as vendors documented their models in autumn 2026.
 
-Sources: platform.claude.com/docs (models, structured outputs), developers.openai.com/api/docs/models,
-ai.google.dev/gemini-api/docs/models, api-docs.deepseek.com (pricing), alibabacloud.com/help/en/model-studio,
-platform.minimax.io/docs, console.groq.com/docs (models, structured outputs), docs.mistral.ai/models,
-docs.x.ai/developers/models, docs.z.ai/guides, docs.together.ai, docs.fireworks.ai, openrouter.ai/models. Numbers
-were compared with a second list; where the two disagree, or a page does not say, the field stays None.
+Read on the vendors' own pages: Claude 5 and later and which Claude models take a schema (platform.claude.com), GPT-6.2
+(developers.openai.com), DeepSeek (api-docs.deepseek.com), MiniMax (platform.minimax.io), which Qwen models take a schema
+(alibabacloud.com). The rest is from public lists that cite those pages (models.dev, genai-prices, openrouter.ai), compared
+with each other: a rounded number gave way to an exact one, and where two contradict each other the field stays None.
+Nothing is inferred from another model.
 
 A family is a set of capabilities with the models that share it, the newest first.
 """

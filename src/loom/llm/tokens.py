@@ -93,6 +93,8 @@ class Scale(Struct, frozen=True):
 class TokenEstimator(Struct, frozen=True):
     """Estimates input tokens, better the more usage it has seen. A value: ``observed`` returns the next one.
 
+    Before a model's first reply an estimate may be a third off (Claude 4.7 and later count about 30 percent more
+    tokens for the same text than those before), and services add prompts of their own for tools.
     ``scales`` holds what was learned, by model. A message is looked at once, however often it is counted.
     """
 
