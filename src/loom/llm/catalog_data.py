@@ -1,10 +1,10 @@
 """The rows of the catalogue, as vendors documented their models in autumn 2026.
 
-Read on the vendors' own pages: Claude 5 and later and which Claude models take a schema (platform.claude.com), GPT-6.2
-(developers.openai.com), DeepSeek (api-docs.deepseek.com), MiniMax (platform.minimax.io), which Qwen models take a schema
-(alibabacloud.com). The rest is from public lists that cite those pages (models.dev, genai-prices, openrouter.ai), compared
-with each other: a rounded number gave way to an exact one, and where two contradict each other the field stays None.
-Nothing is inferred from another model.
+Read on the vendors' own pages: Claude 5 and later, and which Claude models take a schema (platform.claude.com),
+GPT-6.2 (developers.openai.com), DeepSeek (api-docs.deepseek.com), MiniMax (platform.minimax.io), which Qwen models
+take a schema (alibabacloud.com). The rest is from public lists that cite such pages (models.dev, genai-prices,
+openrouter.ai), compared with each other: a rounded number gave way to an exact one, and where two contradict each
+other the field stays None. Nothing is inferred from another model.
 
 A family is a set of capabilities with the models that share it, the newest first.
 """
