@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import loom
 from loom.assembly.prices import model_info
 from loom.assembly.providers import choose_model, make_provider
 from loom.assembly.vendors import VENDORS
@@ -325,3 +326,10 @@ def test_auto_does_not_wait_for_a_port_that_never_answers() -> None:
         chosen = choose_model({"OLLAMA_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"})
         assert chosen == Model.offline()
         assert time.monotonic() - began < 2
+
+
+def test_a_name_in_common_use_is_sent_as_the_service_wants_it() -> None:
+    with ModelServer.in_thread(["Hello"]) as server:
+        model = Model.anthropic("claude-sonnet-4", base_url=server.base_url, api_key=KEY)
+        assert loom.Agent(model=model).run_sync("Hello").ok
+    assert server.requests[0].body["model"] == "claude-sonnet-4-20250514"

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from loom import Agent, Model, Price, Runtime, RuntimeLimits, tool
+from loom import Agent, FallbackModel, Model, Price, Runtime, RuntimeLimits, tool
 from loom.assembly.vendors import VENDORS
-from loom.errors import ConfigError
+from loom.errors import ConfigError, ProviderUnavailableError
 from loom.llm.catalog_data import MODELS
 from loom.llm.pricing import list_price, price_of
 from loom.testing.model_server import ModelServer
@@ -131,6 +131,19 @@ async def test_a_declared_price_comes_before_the_list() -> None:
         model = Model.openai("gpt-4o", base_url=server.base_url, api_key="k", price=Price(7, 7))
         result = await Agent(model=model, runtime=limited(100.0)).run("Hello")
     assert result.cost == pytest.approx(7)
+
+
+async def test_each_of_several_models_has_its_own_list_price() -> None:
+    used = {"input_tokens": 1000, "output_tokens": 100}
+    async with ModelServer([ProviderUnavailableError("down"), reply("Here.", **used)]) as server:
+        at = {"base_url": server.base_url, "api_key": "k", "max_retries": 0}
+        first, second = Model.openai("gpt-4o", **at), Model.anthropic("claude-haiku-4-5", **at)
+        result = await Agent(model=FallbackModel([first, second]), runtime=limited(1.0)).run("Hello")
+        assert result.output == "Here."
+    assert result.cost == price_of("anthropic", "claude-haiku-4-5", Usage(**used))
+    several = FallbackModel([first, Model.openai("unheard-of", **at)])
+    with pytest.raises(ConfigError, match="openai:unheard-of has none"):
+        await Agent(model=several, runtime=limited(1.0)).run("Hello")
 
 
 async def test_max_cost_with_a_price_nobody_knows_is_refused() -> None:

@@ -13,10 +13,10 @@ from loom.errors import ConfigError
 from loom.llm.base import ModelSettings
 from loom.llm.encoding import strict_schema
 from loom.llm.wire import HTTPProvider
+from loom.media import document, image
 from loom.types import (
     AudioPart,
     ChatMessage,
-    FilePart,
     ImagePart,
     Part,
     Role,
@@ -294,12 +294,10 @@ def picture(*parts: Part, role: Role = Role.USER) -> list[ChatMessage]:
     return [ChatMessage(role, (TextPart("Look:"), *parts), tool_call_id="c" if role is Role.TOOL else None)]
 
 
-async def test_images_from_files_addresses_and_data(tmp_path: Path) -> None:
-    file = tmp_path / "dot.png"
-    file.write_bytes(PNG)
+async def test_images_from_addresses_and_data() -> None:
     encoded = base64.b64encode(PNG).decode()
     data_url = f"data:image/png;base64,{encoded}"
-    parts = [ImagePart(str(file)), ImagePart("https://x.example/a.png"), ImagePart(data_url)]
+    parts = [image(PNG), ImagePart("https://x.example/a.png"), ImagePart(data_url)]
     (sent,) = (await body(openai("http://h/v1"), picture(*parts)))["messages"]
     urls = [part["image_url"]["url"] for part in sent["content"][1:]]
     assert urls == [data_url, "https://x.example/a.png", data_url]
@@ -309,10 +307,8 @@ async def test_images_from_files_addresses_and_data(tmp_path: Path) -> None:
     assert sources == [inline, {"type": "url", "url": "https://x.example/a.png"}, inline]
 
 
-async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Path) -> None:
-    file = tmp_path / "dot.png"
-    file.write_bytes(PNG)
-    talk = [*picture(ImagePart(str(file)), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
+async def test_images_of_tool_results_follow_after_the_last_result() -> None:
+    talk = [*picture(image(PNG), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
     sent = (await body(openai("http://h/v1"), [*talk, ChatMessage(Role.USER, "Well?")]))["messages"]
     assert [message["role"] for message in sent] == ["tool", "tool", "user", "user"]
     assert sent[2]["content"][1]["type"] == "image_url"
@@ -321,37 +317,26 @@ async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Pat
     assert [block["type"] for block in sent[0]["content"][0]["content"]] == ["text", "image"]
 
 
-async def test_a_pdf_is_a_document_for_anthropic_only(tmp_path: Path) -> None:
-    file = tmp_path / "paper.pdf"
-    file.write_bytes(b"%PDF-1.7 ...")
-    (sent,) = (await body(anthropic("http://h"), picture(FilePart(str(file)))))["messages"]
+async def test_a_pdf_is_a_document_for_anthropic_only() -> None:
+    paper = document(b"%PDF-1.7 ...")
+    (sent,) = (await body(anthropic("http://h"), picture(paper)))["messages"]
     assert sent["content"][1]["type"] == "document"
     with pytest.raises(ConfigError, match="file parts"):
-        await body(openai("http://h/v1"), picture(FilePart(str(file))))
+        await body(openai("http://h/v1"), picture(paper))
 
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -> None:
-    secret = tmp_path / "id_rsa.png"
-    secret.write_text("-----BEGIN KEY-----")
-    for source in (
-        str(secret),
-        str(tmp_path),
-        str(tmp_path / "none.png"),
-        "/dev/zero",
-        "a\0b",
-        "data:image/png,raw",
-    ):
+    there = tmp_path / "dot.png"
+    there.write_bytes(PNG)
+    for source in (str(there), "/dev/zero", "a\0b", "", "data:image/png,raw", "data:image/png;base64,-_-_"):
         with pytest.raises(ConfigError):
             await body(wire("http://h"), picture(ImagePart(source)))
     with pytest.raises(ConfigError, match="audio parts"):
         await body(wire("http://h"), picture(AudioPart("x.wav")))
 
 
-async def test_media_over_the_limit_is_refused(tmp_path: Path) -> None:
-    big = tmp_path / "big.png"
-    with big.open("wb") as file:
-        file.write(PNG)
-        file.truncate(21 * 1024 * 1024)
+async def test_media_over_the_limit_is_refused() -> None:
+    big = ImagePart(f"data:image/png;base64,{'A' * 28 * 1024 * 1024}")
     with pytest.raises(ConfigError, match="larger than"):
-        await body(openai("http://h/v1"), picture(ImagePart(str(big))))
+        await body(openai("http://h/v1"), picture(big))

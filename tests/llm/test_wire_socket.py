@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import resource
 import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -297,16 +298,26 @@ async def test_cancelling_closes_the_connection(wire: Wire, stream: bool) -> Non
         await asyncio.wait_for(server.requests[0].abandoned.wait(), 5)
 
 
+@pytest.fixture
+def many() -> Iterator[int]:
+    """A thousand, or what this system allows: both ends of a connection are open files of this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = max(soft, min(4096, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    yield min(1000, (allowed - 200) // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @both
-async def test_two_hundred_streams_at_once(wire: Wire) -> None:
+async def test_a_thousand_streams_at_once(wire: Wire, many: int) -> None:
     def echo(messages: list[Any], tools: Any) -> str:
         said = messages[-1]["content"]
         return f"heard {said if isinstance(said, str) else said[0]['text']}"
 
-    async with ModelServer([echo] * 200, chunk=3) as server, wire(server.base_url) as provider:
-        asked = [[ChatMessage(Role.USER, f"number {number}")] for number in range(200)]
+    async with ModelServer([echo] * many, chunk=3) as server, wire(server.base_url) as provider:
+        asked = [[ChatMessage(Role.USER, f"number {number}")] for number in range(many)]
         replies = await asyncio.gather(*(last(provider, messages) for messages in asked))
-    assert [r.message.content for r in replies] == [f"heard number {number}" for number in range(200)]
+    assert [r.message.content for r in replies] == [f"heard number {number}" for number in range(many)]
 
 
 @both

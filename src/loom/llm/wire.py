@@ -136,6 +136,8 @@ class HTTPProvider(HTTPService, LLMProvider):
                                 for event in decoder.feed(name, line):
                                     shown = True
                                     yield event
+                                if decoder.done:
+                                    break
                         for name, line in reader.close() if not decoder.done else ():
                             for event in decoder.feed(name, line):
                                 shown = True
