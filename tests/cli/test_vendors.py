@@ -10,9 +10,13 @@ from loom_command import loom
 from loom.assembly.vendors import VENDORS
 from loom.testing.model_server import ModelServer
 
-PATHS = {"anthropic": "/messages", "openai": "/chat/completions"}
-"""What the requests of a wire are posted to."""
-KEY_HEADERS = {"anthropic": "x-api-key", "openai": "Authorization"}
+PATHS = {
+    "anthropic": "/messages",
+    "gemini": "/models/some-model:streamGenerateContent?alt=sse",
+    "openai": "/chat/completions",
+}
+"""What the streamed requests of a wire are posted to."""
+KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key", "openai": "Authorization"}
 
 KEYS = {
     env: f"sk-test-of-{name}-{number}"
@@ -32,12 +36,10 @@ def test_a_vendor_is_asked_where_it_is_with_its_own_key(name: str, project: Path
         done = loom("run", "Who are you?", "--model", f"{name}:some-model", cwd=project, env=env)
         assert (done.stdout, done.returncode) == ("Here I am.\n", 0), done.stderr
         (request,) = server.requests
-    ending = vendor.path.format(model="some-model") + PATHS[vendor.wire]
-    assert request.path.partition("?")[0].endswith(ending)
-    assert request.path.partition("?")[2] == "&".join(
-        f"{key}={usual}" for key, (_, usual) in vendor.query.items()
-    )
-    assert request.body["model"] == "some-model"
+    query = "&".join(f"{key}={usual}" for key, (_, usual) in vendor.query.items())
+    ending = vendor.path.format(model="some-model") + PATHS[vendor.wire] + (f"?{query}" if query else "")
+    assert request.path.endswith(ending)
+    assert request.body.get("model", "some-model") == "some-model"
     sent = request.raw.decode() + repr(request.headers) + request.path
     assert [key for key in KEYS.values() if key in sent] == [KEYS[env] for env in vendor.key_envs[:1]]
     if vendor.key_envs:

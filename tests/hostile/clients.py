@@ -9,6 +9,7 @@ from conversation import ADD, HELLO
 
 from loom.errors import LoomError
 from loom.llm.anthropic import AnthropicProvider
+from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.llm.wire import HTTPProvider
 from loom.types import ChatResponse
@@ -32,7 +33,15 @@ def openai_chat(url: str, **more: Any) -> HTTPProvider:
     return OpenAICompatibleProvider(url, KEY, "m", **_options(more))
 
 
-CLIENTS: dict[str, Callable[..., HTTPProvider]] = {"anthropic": anthropic, "openai_chat": openai_chat}
+def gemini(url: str, **more: Any) -> HTTPProvider:
+    return GeminiProvider(KEY, "m", base_url=url, **_options(more))
+
+
+CLIENTS: dict[str, Callable[..., HTTPProvider]] = {
+    "anthropic": anthropic,
+    "gemini": gemini,
+    "openai_chat": openai_chat,
+}
 
 
 async def outcome(provider: HTTPProvider, *, streamed: bool) -> ChatResponse | LoomError:

@@ -108,4 +108,27 @@ def _anthropic_paired(request: Any) -> None:
     assert waiting == []
 
 
-PAIRED: dict[str, Callable[[Any], None]] = {"anthropic": _anthropic_paired, "openai_chat": _chat_paired}
+def _gemini_paired(request: Any) -> None:
+    waiting: list[tuple[str, str]] = []
+    for content in request["contents"]:
+        for part in content["parts"]:
+            if "functionResponse" in part:
+                answered = part["functionResponse"]
+                assert isinstance(answered["response"], dict)
+                waiting.remove((answered["id"], answered["name"]))
+        assert waiting == [], "a call without its result"
+        for part in content["parts"]:
+            if "functionCall" in part:
+                call = part["functionCall"]
+                assert isinstance(call["args"], dict)
+                assert call["name"]
+                assert (call["id"], call["name"]) not in waiting
+                waiting.append((call["id"], call["name"]))
+    assert waiting == []
+
+
+PAIRED: dict[str, Callable[[Any], None]] = {
+    "anthropic": _anthropic_paired,
+    "gemini": _gemini_paired,
+    "openai_chat": _chat_paired,
+}

@@ -26,6 +26,17 @@ def block(*blocks: Json, stop: Json = "end_turn", **fields: Json) -> Json:
 
 
 TEXT = {"type": "text", "text": "Hello"}
+SAYS = {"text": "Hello"}
+
+
+def parts(*said: Json, finish: Json = "STOP", **fields: Json) -> Json:
+    content = {"role": "model", "parts": list(said)}
+    return {"candidates": [{"index": 0, "content": content, "finishReason": finish}], **fields}
+
+
+def function(name: Json = "add", **fields: Json) -> Json:
+    return {"functionCall": {"name": name, **fields}}
+
 
 WHOLE: dict[str, dict[str, tuple[Json, str]]] = {
     "openai_chat": {
@@ -90,6 +101,63 @@ WHOLE: dict[str, dict[str, tuple[Json, str]]] = {
         "an error object of another service": ({"object": "error", "message": "no such model"}, NONE),
         "half a surrogate": (message(content="Hello \ud800"), NONE),
         "control characters": (message(content="Hello \u0000\u001b[2J"), DONE),
+    },
+    "gemini": {
+        "an empty object": ({}, NONE),
+        "a string": ("hello", NONE),
+        "a list of one": ([parts(SAYS)], DONE),
+        "a list of an error": ([{"error": {"code": 503, "message": "gone"}}], NONE),
+        "an empty list": ([], NONE),
+        "no candidates": ({"modelVersion": "m"}, NONE),
+        "null candidates": ({"candidates": None}, NONE),
+        "candidates as an object": ({"candidates": {"0": {}}}, NONE),
+        "candidates of null": ({"candidates": [None]}, NONE),
+        "candidates of strings": ({"candidates": ["hello"]}, NONE),
+        "an empty candidate": ({"candidates": [{}]}, NONE),
+        "null content": ({"candidates": [{"content": None, "finishReason": "STOP"}]}, NONE),
+        "content as text": ({"candidates": [{"content": "Hello", "finishReason": "STOP"}]}, NONE),
+        "parts as an object": ({"candidates": [{"content": {"parts": SAYS}, "finishReason": "STOP"}]}, NONE),
+        "parts of null": (parts(None), NONE),
+        "parts of strings": (parts("Hello"), NONE),
+        "an empty part": (parts({}), NONE),
+        "text as null": (parts({"text": None}), NONE),
+        "text as a number": (parts({"text": 42}), NONE),
+        "blank text": (parts({"text": " \n"}), NONE),
+        "only a thought": (parts({"text": "hm", "thought": True}), NONE),
+        "only a signature": (parts({"text": "", "thoughtSignature": "c2ln"}), NONE),
+        "a signature as a number": (parts({**SAYS, "thoughtSignature": 7}), NONE),
+        "a part of a future kind": (parts({"hologram": {"shape": []}}, SAYS), DONE),
+        "only a part of a future kind": (parts({"hologram": {}}), NONE),
+        "a call as text": (parts({"functionCall": "add"}), NONE),
+        "a call as null": (parts({"functionCall": None}, SAYS), DONE),
+        "a call without a name": (parts({"functionCall": {"args": {"a": 1, "b": 2}}}), NONE),
+        "a name as a list": (parts(function(["add"])), NONE),
+        "a call in pieces": (parts(function(partialArgs=[{"jsonPath": "$.a"}], willContinue=True)), NONE),
+        "a call of the service's own": (parts({"toolCall": {"id": "x", "name": "add"}}), NONE),
+        "cut at its length": (parts(SAYS, finish="MAX_TOKENS"), NONE),
+        "filtered": (parts(SAYS, finish="SAFETY"), NONE),
+        "a call it could not write": (parts(SAYS, finish="MALFORMED_FUNCTION_CALL"), NONE),
+        "a finish that is none": (parts(SAYS, finish="BECAUSE"), DONE),
+        "a finish as null": (parts(SAYS, finish=None), DONE),
+        "a finish as a number": (parts(SAYS, finish=7), DONE),
+        "only a second candidate": (
+            {"candidates": [{"index": 1, "content": {"parts": [SAYS]}, "finishReason": "STOP"}]},
+            NONE,
+        ),
+        "a blocked prompt": ({"promptFeedback": {"blockReason": "OTHER"}}, NONE),
+        "a blocked prompt beside a reply": (parts(SAYS, promptFeedback={"blockReason": "OTHER"}), NONE),
+        "feedback as text": (parts(SAYS, promptFeedback="fine"), DONE),
+        "counts as text": (parts(SAYS, usageMetadata={"promptTokenCount": "many"}), DONE),
+        "counts below zero": (parts(SAYS, usageMetadata={"promptTokenCount": -5}), DONE),
+        "counts beyond reason": (parts(SAYS, usageMetadata={"promptTokenCount": 10**30}), DONE),
+        "counts as a list": (parts(SAYS, usageMetadata=[1, 2]), DONE),
+        "a model as a number": (parts(SAYS, modelVersion=4), DONE),
+        "an error": ({"error": {"code": 503, "message": "gone", "status": "UNAVAILABLE"}}, NONE),
+        "an error as text": ({"error": "gone"}, NONE),
+        "an error beside a reply": (parts(SAYS, error={"message": "gone"}), NONE),
+        "no error beside a reply": (parts(SAYS, error=None), DONE),
+        "half a surrogate": (parts({"text": "Hello \ud800"}), NONE),
+        "control characters": (parts({"text": "Hello \u0000\u001b[2J"}), DONE),
     },
     "anthropic": {
         "an empty object": ({}, NONE),
@@ -209,6 +277,41 @@ STREAMS: dict[str, dict[str, tuple[list[Json], str]]] = {
         "a call as a string": ([chunk(tool_calls=["add"])], NONE),
         "not JSON": (["hello"], NONE),
         "JSON cut": (['{"choices": [{"delta": {"content": "x'], NONE),
+    },
+    "gemini": {
+        "only the end": ([parts()], NONE),
+        "words and no end": ([parts(SAYS, finish=None)], NONE),
+        "words, then the end": ([parts(SAYS, finish=None), parts()], DONE),
+        "the end first": ([parts(), parts(SAYS, finish=None)], DONE),
+        "an end with every word": ([parts({"text": "Hel"}), parts({"text": "lo"})], DONE),
+        "counts alone": ([{"usageMetadata": {"promptTokenCount": 3}}], NONE),
+        "nothing in between": ([parts(SAYS, finish=None), {}, {"candidates": []}, parts()], DONE),
+        "another candidate in between": (
+            [parts(SAYS, finish=None), {"candidates": [{"index": 1, "content": {"parts": [SAYS]}}]}, parts()],
+            DONE,
+        ),
+        "an error in the middle": ([parts(SAYS, finish=None), {"error": {"message": "gone"}}], NONE),
+        "an error after the end": ([parts(SAYS), {"error": {"message": "gone"}}], NONE),
+        "an error as text": ([{"error": "gone"}], NONE),
+        "blocked in the middle": (
+            [parts(SAYS, finish=None), {"promptFeedback": {"blockReason": "SAFETY"}}],
+            NONE,
+        ),
+        "filtered without a word": ([{"candidates": [{"finishReason": "SAFETY"}]}], NONE),
+        "a call and no end": ([parts(function(args={"a": 1, "b": 2}), finish=None)], NONE),
+        "a call it could not write": (
+            [
+                parts(function(args={"a": 1, "b": 2}), finish=None),
+                {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]},
+            ],
+            NONE,
+        ),
+        "a call cut at its length": ([parts(function(args={"a": 1}), finish="MAX_TOKENS")], NONE),
+        "all in a list": ([json.dumps([parts(SAYS, finish=None), parts()])], DONE),
+        "the last word of another wire": ([parts(SAYS), "[DONE]"], DONE),
+        "only that word": ([parts(SAYS, finish=None), "[DONE]"], NONE),
+        "not JSON": (["hello"], NONE),
+        "JSON cut": ([parts(SAYS, finish=None), '{"candidates": [{"content": {"par'], NONE),
     },
     "anthropic": {
         "only the beginning": ([BEGIN], NONE),

@@ -232,7 +232,7 @@ async def test_the_log_does_not_grow_by_what_was_cut(kind: str, tmp_path: Path) 
 
 async def test_text_parts_beside_media_are_kept_too() -> None:
     store = InMemorySessionStore()
-    parts = (TextPart(LINES), ImagePart("aGVsbG8="), TextPart("tail"))
+    parts = (TextPart(LINES), ImagePart("data:image/png;base64,iVBORw0KGgo="), TextPart("tail"))
     tool = Tool("t", lambda _: ToolResult(content_parts=parts))
     session = agent([call("t"), "end"], tool, session_store=store).session("s")
     result = await soon(session.run("go"))

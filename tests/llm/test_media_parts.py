@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from wires import WIRES, anthropic, openai
+from wires import CONVERSATION, WIRES, anthropic, gemini, openai
 
 from loom import media
 from loom.errors import ConfigError
@@ -46,7 +46,7 @@ def opened() -> Iterator[list[str]]:
 
 async def sent(wire: Any, *messages: ChatMessage) -> Any:
     outgoing = await wire("http://h")._request(messages, None, "m", None, False)
-    return msgspec.json.decode(outgoing.body)["messages"]
+    return msgspec.json.decode(outgoing.body)[CONVERSATION[wire]]
 
 
 async def attempt(wire: Any, *messages: ChatMessage) -> tuple[str, str]:
@@ -97,10 +97,13 @@ async def test_what_the_assistant_showed_does_not_stop_a_conversation(wire: Any)
     for part in (ImagePart(f"data:image/png;base64,{ENCODED}"), AudioPart("data:audio/wav;base64,AAAA")):
         talk = [message(Role.USER), ChatMessage(Role.ASSISTANT, (part,)), message(Role.USER)]
         roles = [one["role"] for one in await sent(wire, *talk)]
-        assert roles in (["user", "assistant", "user"], ["user"])
+        assert roles in (["user", "assistant", "user"], ["user", "model", "user"], ["user"])
         said = await sent(wire, message(Role.USER), message(Role.ASSISTANT, part))
         assert "Look:" in str(said[-1])
-        assert ENCODED not in str(said)
+        if wire is gemini:  # which takes back what it drew, to go on with it
+            assert part.source.partition(",")[2] in str(said[-1])
+        else:
+            assert ENCODED not in str(said)
 
 
 async def test_a_text_document_is_sent_as_text() -> None:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loom.errors import ProviderUnavailableError
+from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.llm.tokens import Scale, TokenCount, TokenEstimator, count_tokens, estimate_text
 from loom.testing import ScriptedProvider
+from loom.testing.model_server import ModelServer, served
 from loom.types import (
     CallPart,
     ChatMessage,
@@ -236,3 +238,11 @@ async def test_a_service_that_cannot_count_is_estimated_and_says_so() -> None:
     count = await count_tokens(provider, messages, model="mine", estimator=learned)
     assert count == learned.count(messages, model="mine")
     assert count.tokens > tokens(*messages)
+
+
+async def test_gemini_counts_over_its_own_endpoint() -> None:
+    async with ModelServer([served(body=b'{"totalTokens": 31}')]) as server:
+        provider = GeminiProvider("k", base_url=server.base_url)
+        assert await count_tokens(provider, [said(ENGLISH)], model="mine") == TokenCount(31, exact=True)
+        assert server.requests[0].path.endswith("/models/mine:countTokens")
+        await provider.aclose()

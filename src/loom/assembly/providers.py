@@ -76,6 +76,10 @@ def _adapter(wire: str) -> Callable[..., LLMProvider]:
         from ..llm.anthropic import AnthropicProvider
 
         return AnthropicProvider
+    if wire == "gemini":
+        from ..llm.gemini import GeminiProvider
+
+        return GeminiProvider
     from ..llm.openai_compat import OpenAICompatibleProvider
 
     return OpenAICompatibleProvider

@@ -56,8 +56,8 @@ VENDORS: dict[str, Vendor] = {
         official_quirks={"max_tokens_field": "max_completion_tokens"},
     ),
     "gemini": Vendor(
-        "openai",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_BASE_URL",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         "gemini-2.5-flash",
