@@ -60,12 +60,14 @@ class TypedOutput:
 
 def build_engine(declaration: Declaration) -> Engine:
     """Put the parts together. Raises ConfigError for a contradiction, AuthenticationError for a missing key."""
-    model = make_model(declaration.model)
     runtime = declaration.runtime
-    if runtime.limits.max_cost is not None and model.unpriced:
+    limited = runtime.limits.max_cost is not None
+    model = make_model(declaration.model, priced=limited)
+    if limited and model.unpriced:
         raise ConfigError(
             f"max_cost needs the model's price, or it could not be held, and {', '.join(model.unpriced)} has "
-            "none: pass Model(..., price=Price(...))"
+            "none: pass Model(..., price=Price(...)), or pip install 'loom-agent[pricing]', which knows the list "
+            "prices of many models"
         )
     output = output_spec(declaration.output_type)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)

@@ -41,7 +41,8 @@ class OpenAICompatibleProvider(HTTPProvider):
     ``base_url`` is everything before ``/chat/completions``. ``timeout`` is the longest silence in seconds.
     ``max_tokens_field`` is the body's word for the output limit (newer OpenAI models want
     ``max_completion_tokens``), ``json_schema`` False says that the service knows only JSON mode, and
-    ``include_usage`` False that it does not know ``stream_options``. ``extensions`` go into every request.
+    ``include_usage`` False that it does not know ``stream_options``. ``key_header`` is the header that takes the
+    key as it is; without one it is a bearer token. ``extensions`` go into every request.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         max_tokens_field: str = "max_tokens",
         json_schema: bool = True,
         include_usage: bool = True,
+        key_header: str | None = None,
         **service: Unpack[ServiceOptions],
     ) -> None:
         super().__init__(base_url, api_key, default_model, timeout, **service)
@@ -65,10 +67,14 @@ class OpenAICompatibleProvider(HTTPProvider):
         self._max_tokens_field = max_tokens_field
         self._json_schema = json_schema
         self._include_usage = include_usage
+        self._key_header = key_header
         self._tools = ToolFragments(_tool)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers: dict[str, str] = {}
+        if api_key:
+            named = self._key_header
+            headers = {named: api_key} if named else {"Authorization": f"Bearer {api_key}"}
         if self._organization:
             headers["OpenAI-Organization"] = self._organization
         return headers
