@@ -127,8 +127,25 @@ def _gemini_paired(request: Any) -> None:
     assert waiting == []
 
 
+def _responses_paired(request: Any) -> None:
+    waiting: list[str] = []
+    for item in request["input"]:
+        if item.get("type") == "function_call_output":
+            waiting.remove(item["call_id"])
+        elif item.get("type") == "function_call":
+            assert isinstance(json.loads(item["arguments"]), dict)
+            assert item["name"]
+            assert item["call_id"]
+            assert item["call_id"] not in waiting
+            waiting.append(item["call_id"])
+        elif item.get("role") != "assistant":
+            assert waiting == [], "a call without its result"
+    assert waiting == []
+
+
 PAIRED: dict[str, Callable[[Any], None]] = {
     "anthropic": _anthropic_paired,
     "gemini": _gemini_paired,
     "openai_chat": _chat_paired,
+    "openai_responses": _responses_paired,
 }

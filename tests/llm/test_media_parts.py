@@ -97,7 +97,7 @@ async def test_what_the_assistant_showed_does_not_stop_a_conversation(wire: Any)
     for part in (ImagePart(f"data:image/png;base64,{ENCODED}"), AudioPart("data:audio/wav;base64,AAAA")):
         talk = [message(Role.USER), ChatMessage(Role.ASSISTANT, (part,)), message(Role.USER)]
         roles = [one["role"] for one in await sent(wire, *talk)]
-        assert roles in (["user", "assistant", "user"], ["user", "model", "user"], ["user"])
+        assert roles in (["user", "assistant", "user"], ["user", "model", "user"], ["user", "user"], ["user"])
         said = await sent(wire, message(Role.USER), message(Role.ASSISTANT, part))
         assert "Look:" in str(said[-1])
         if wire is gemini:  # which takes back what it drew, to go on with it

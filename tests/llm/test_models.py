@@ -21,6 +21,7 @@ from loom.errors import AuthenticationError, ConfigError
 from loom.llm.anthropic import AnthropicProvider
 from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.openai_responses import OpenAIResponsesProvider
 from loom.testing.model_server import ModelServer
 from loom.types import ChatMessage, Role, Usage, jsonable
 
@@ -105,7 +106,7 @@ def test_every_factory_has_its_row(name: str) -> None:
 
 def test_every_row_has_its_factory() -> None:
     for name, vendor in VENDORS.items():
-        docstring = str(getattr(Model, name).__doc__)
+        docstring = str(getattr(Model, name.partition("-")[0]).__doc__)
         assert [env for env in vendor.key_envs if env not in docstring] == [], name
 
 
@@ -293,6 +294,40 @@ async def test_a_gemini_model_is_asked_in_its_own_words() -> None:
         (request,) = server.requests
         assert request.path == "/v1/models/gemini-x:generateContent"
         assert request.headers["x-goog-api-key"] == KEY
+
+
+# --- one vendor, two wires ----------------------------------------------------------------------------
+
+
+def test_the_wire_is_chosen_with_the_model() -> None:
+    assert isinstance(provider(Model.openai("m", api_key="k")), OpenAICompatibleProvider)
+    assert isinstance(provider(Model.openai("m", api_key="k", wire="chat")), OpenAICompatibleProvider)
+    for model in (
+        Model.openai("gpt-5", api_key="k", wire="responses", organization="o"),
+        Model.parse("openai:gpt-5", api_key="k", wire="responses", organization="o"),
+        Model.parse("openai-responses:gpt-5", api_key="k", organization="o"),
+    ):
+        made = make_provider(model, environ={})
+        assert isinstance(made, OpenAIResponsesProvider)
+        assert (made.default_model, made.base_url) == ("gpt-5", "https://api.openai.com/v1")
+        assert made._auth_headers("k")["OpenAI-Organization"] == "o"
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if "responses" in vendor.wires])
+def test_every_vendor_that_says_so_speaks_responses(name: str) -> None:
+    model = Model(name, "m", wire="responses", api_key="k", api_base="http://here/v1")
+    assert isinstance(make_provider(model, environ={}), OpenAIResponsesProvider)
+
+
+def test_a_wire_that_a_vendor_does_not_speak_is_refused_with_those_it_does() -> None:
+    with pytest.raises(ConfigError, match=r"mistral does not speak wire='responses'; it speaks: 'chat'"):
+        make_provider(Model.mistral("m", api_key="k", wire="responses"), environ={})
+    with pytest.raises(ConfigError, match="none to choose from"):
+        make_provider(Model.anthropic("m", api_key="k", wire="chat"), environ={})
+    with pytest.raises(ConfigError, match="it speaks: 'responses'"):
+        make_provider(Model.parse("openai-responses:m", api_key="k", wire="chat"), environ={})
+    with pytest.raises(ConfigError, match="wire must be 'chat' or 'responses'"):
+        Model.openai("m", wire="smoke signals")
 
 
 # --- auto ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from wires import ADD, HELLO, KEY, WIRES, Waits, anthropic, gemini, keep, last, openai, streamed
+from wires import ADD, HELLO, KEY, WIRES, Waits, anthropic, gemini, keep, last, openai, responses, streamed
 
 from loom.errors import (
     AuthenticationError,
@@ -29,7 +29,16 @@ from loom.llm.base import ContentDeltaEvent, ThinkingDeltaEvent, ToolCallDeltaEv
 from loom.llm.wire import HTTPProvider
 from loom.testing.model_server import ModelServer, served
 from loom.testing.scripted import call, interrupted, say
-from loom.types import ChatMessage, ChatResponse, Role, StopReason, ThinkingPart, ToolCall, Usage
+from loom.types import (
+    ChatMessage,
+    ChatResponse,
+    Role,
+    StopReason,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    Usage,
+)
 
 Wire = Callable[..., HTTPProvider]
 both = pytest.mark.parametrize("wire", WIRES)
@@ -62,13 +71,18 @@ async def test_whole_and_streamed_are_one_message(wire: Wire, piece: int | None)
 
 @both
 async def test_thinking_comes_first_and_is_kept(wire: Wire) -> None:
-    reply = say("Four.", thinking="two and two", signature=None if wire is openai else "c2ln")
-    async with ModelServer([reply, reply], chunk=2) as server, wire(server.base_url) as provider:
-        whole, events = await provider.chat(HELLO), await streamed(provider)
+    reply = say("Four.", thinking="two and two", signature="c2ln" if wire in (anthropic, gemini) else None)
+    # Two servers, since one numbers what it says.
+    async with ModelServer([reply]) as server, wire(server.base_url) as provider:
+        whole = await provider.chat(HELLO)
+    async with ModelServer([reply], chunk=2) as server, wire(server.base_url) as provider:
+        events = await streamed(provider)
     assert whole == events[-1]
-    (thought, said) = whole.message.content or ()
+    thought, *_, text = whole.message.content or ()
     assert isinstance(thought, ThinkingPart)
-    assert (replace(thought, origin=None), said) == reply.message.content
+    signature = "rs_1_0" if wire is responses else reply.message.content[0].signature  # type: ignore[index, union-attr]
+    assert replace(thought, origin=None) == ThinkingPart("two and two", signature)
+    assert text == TextPart("Four.")
     assert isinstance(events[0], ThinkingDeltaEvent)
 
 
@@ -127,7 +141,7 @@ FAILURES: list[tuple[Any, type[LoomError], str]] = [
     (said(429, '{"error":{"message":"over quota","code":"insufficient_quota"}}'), RateLimitError, "quota"),
     (said(503, "", **{"x-should-retry": "false"}), ProviderUnavailableError, "no reason"),
     (html(404), InvalidRequestError, "is base_url right"),
-    (html(200), MalformedReplyError, "is not a message|is not a chat completion|is no Gemini reply"),
+    (html(200), MalformedReplyError, "is not a (message|chat completion|response)|is no Gemini reply"),
     (
         said(302, "", Location="http://evil.example/v1?x=1"),
         ProviderError,
@@ -281,7 +295,7 @@ async def test_a_service_that_is_not_there_is_unavailable(wire: Wire) -> None:
 @both
 async def test_closing_the_generator_closes_the_connection(wire: Wire) -> None:
     async with (
-        ModelServer([served("Hello there, reader", stall_at=900)], chunk=2) as server,
+        ModelServer([served("Hello there, reader" * 9, stall_at=2500)], chunk=2) as server,
         wire(server.base_url) as provider,
     ):
         stream: Any = provider.chat_stream(HELLO)
@@ -469,6 +483,8 @@ async def test_a_service_that_ignores_stream_is_understood(wire: Wire) -> None:
         openai: b'{"choices":[{"message":{"content":"whole"},"finish_reason":"stop"}]}',
         anthropic: b'{"type":"message","content":[{"type":"text","text":"whole"}],"stop_reason":"end_turn"}',
         gemini: b'{"candidates":[{"content":{"parts":[{"text":"whole"}]},"finishReason":"STOP"}]}',
+        responses: b'{"status":"completed","output":[{"type":"message","role":"assistant",'
+        b'"content":[{"type":"output_text","text":"whole"}]}]}',
     }[wire]  # type: ignore[index]
     async with ModelServer([served(body=body)]) as server, wire(server.base_url) as provider:
         events = await streamed(provider)

@@ -7,6 +7,7 @@ from loom.llm.anthropic import AnthropicProvider
 from loom.llm.base import ProviderEvent
 from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.openai_responses import OpenAIResponsesProvider
 from loom.llm.wire import HTTPProvider
 from loom.types import ChatMessage, ChatResponse, Role, ToolSpec
 
@@ -38,8 +39,12 @@ def gemini(base_url: str, **options: Any) -> GeminiProvider:
     return GeminiProvider(KEY, "m", base_url=base_url, **{"sleep": Waits(), **options})
 
 
-WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic, gemini]
-CONVERSATION = {openai: "messages", anthropic: "messages", gemini: "contents"}
+def responses(base_url: str, **options: Any) -> OpenAIResponsesProvider:
+    return OpenAIResponsesProvider(base_url, KEY, "m", **{"sleep": Waits(), **options})
+
+
+WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic, gemini, responses]
+CONVERSATION = {openai: "messages", anthropic: "messages", gemini: "contents", responses: "input"}
 """The word of each wire for the conversation."""
 
 

@@ -52,6 +52,7 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
             f"there is no provider {model.provider!r}; known: {known}. For another server that speaks "
             "OpenAI's chat completions use Model.compatible(name, base_url=...)"
         )
+    wire = _wire(model, vendor)
     base_url, query = _address(model, vendor, environ)
     official = base_url == vendor.base_url or (vendor.whole and base_url.endswith(vendor.whole))
     options: dict[str, Any] = {
@@ -62,12 +63,24 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
         "max_retries": DEFAULT_MAX_RETRIES if model.max_retries is None else model.max_retries,
         "extensions": {k: v for k, v in model.extensions.items() if k not in _NOT_FOR_THE_WIRE},
-        **vendor.quirks,
-        **(vendor.official_quirks if official else {}),
+        # Quirks are those of the vendor's usual wire.
+        **(vendor.quirks if wire == vendor.wire else {}),
+        **(vendor.official_quirks if wire == vendor.wire and official else {}),
     }
-    if vendor.wire == "openai":
-        options |= {"organization": model.organization, **_structured(model)}
-    return _adapter(vendor.wire)(**options)
+    if wire in ("openai", "responses"):
+        options["organization"] = model.organization
+    if wire == "openai":
+        options |= _structured(model)
+    return _adapter(wire)(**options)
+
+
+def _wire(model: Model, vendor: Vendor) -> str:
+    if model.wire is None:
+        return vendor.wire
+    if model.wire in vendor.wires:
+        return vendor.wires[model.wire]
+    known = ", ".join(map(repr, vendor.wires)) or "none to choose from"
+    raise ConfigError(f"{model.provider} does not speak wire={model.wire!r}; it speaks: {known}")
 
 
 def _adapter(wire: str) -> Callable[..., LLMProvider]:
@@ -80,6 +93,10 @@ def _adapter(wire: str) -> Callable[..., LLMProvider]:
         from ..llm.gemini import GeminiProvider
 
         return GeminiProvider
+    if wire == "responses":
+        from ..llm.openai_responses import OpenAIResponsesProvider
+
+        return OpenAIResponsesProvider
     from ..llm.openai_compat import OpenAICompatibleProvider
 
     return OpenAICompatibleProvider

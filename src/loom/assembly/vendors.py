@@ -17,7 +17,8 @@ class Vendor:
     ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
     wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
     in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
-    take. ``keyless`` says that it may be asked without a key.
+    take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
+    too, for who asks for it.
 
     ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
     ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
@@ -35,6 +36,13 @@ class Vendor:
     path: str = ""
     whole: str = ""
     query: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    responses: bool = False
+
+    @property
+    def wires(self) -> dict[str, str]:
+        """The wires of this vendor by the names that ``Model`` has for them."""
+        chat = {"chat": "openai"} if self.wire == "openai" else {}
+        return chat | ({"responses": "responses"} if self.responses or self.wire == "responses" else {})
 
 
 # The order is the order in which Model.auto() looks for keys.
@@ -54,6 +62,7 @@ VENDORS: dict[str, Vendor] = {
         ("OPENAI_API_KEY",),
         "gpt-4o",
         official_quirks={"max_tokens_field": "max_completion_tokens"},
+        responses=True,
     ),
     "gemini": Vendor(
         "gemini",
@@ -69,6 +78,7 @@ VENDORS: dict[str, Vendor] = {
         ("DEEPSEEK_API_KEY",),
         "deepseek-chat",
         quirks={"json_schema": False},
+        responses=True,
     ),
     "qwen": Vendor(
         "openai",
@@ -109,8 +119,11 @@ VENDORS: dict[str, Vendor] = {
         "OPENROUTER_BASE_URL",
         ("OPENROUTER_API_KEY",),
         "openai/gpt-4o",
+        responses=True,
     ),
-    "xai": Vendor("openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4"),
+    "xai": Vendor(
+        "openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4", responses=True
+    ),
     "together": Vendor(
         "openai",
         "https://api.together.ai/v1",
@@ -146,11 +159,28 @@ VENDORS: dict[str, Vendor] = {
         query={"api-version": ("OPENAI_API_VERSION", "2024-10-21")},
     ),
     "ollama": Vendor(
-        "openai", "http://localhost:11434/v1", "OLLAMA_BASE_URL", keyless=True, path="/v1", whole="/v1"
+        "openai",
+        "http://localhost:11434/v1",
+        "OLLAMA_BASE_URL",
+        keyless=True,
+        path="/v1",
+        whole="/v1",
+        responses=True,
     ),
-    "vllm": Vendor("openai", "http://localhost:8000/v1", "VLLM_BASE_URL", ("VLLM_API_KEY",), keyless=True),
+    "vllm": Vendor(
+        "openai", "http://localhost:8000/v1", "VLLM_BASE_URL", ("VLLM_API_KEY",), keyless=True, responses=True
+    ),
     "lmstudio": Vendor(
-        "openai", "http://localhost:1234/v1", "LMSTUDIO_BASE_URL", ("LMSTUDIO_API_KEY",), keyless=True
+        "openai",
+        "http://localhost:1234/v1",
+        "LMSTUDIO_BASE_URL",
+        ("LMSTUDIO_API_KEY",),
+        keyless=True,
+        responses=True,
     ),
-    "compatible": Vendor("openai", "", "LOOM_BASE_URL", ("LOOM_API_KEY",), keyless=True),
+    "compatible": Vendor("openai", "", "LOOM_BASE_URL", ("LOOM_API_KEY",), keyless=True, responses=True),
+    # A name for the wire, where a model is named by one word: on the command line, in a file.
+    "openai-responses": Vendor(
+        "responses", "https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",)
+    ),
 }

@@ -84,6 +84,7 @@ class ModelOptions(TypedDict, total=False):
     price: Price | Literal["auto"] | None
     extensions: dict[str, Any] | None
     context_window: int | None
+    wire: str | None
 
 
 class Model(Struct, frozen=True, omit_defaults=True):
@@ -94,7 +95,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
     tries after the first. ``price`` lets runs report and limit money; ``"auto"`` takes the list price in US
     dollars from the extra ``pricing``, where that knows the model. ``extensions`` go into every request body as
     they are. ``context_window`` is in tokens, for a model of which the catalogue does not know it, or knows
-    better. Raises ConfigError for values that cannot work.
+    better. ``wire`` chooses where a provider speaks both of OpenAI's: ``"chat"``, its usual one, or
+    ``"responses"``. Raises ConfigError for values that cannot work.
     """
 
     provider: str
@@ -108,6 +110,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
     max_retries: int | None = None
     price: Price | Literal["auto"] | None = None
     context_window: int | None = None
+    wire: str | None = None
 
     def __post_init__(self) -> None:
         if not self.provider or not self.name:
@@ -117,6 +120,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
             _box(self, self.api_key)
         if "api_key" in self.extensions:
             raise ConfigError("extensions go into the request body; pass the key as Model's own api_key")
+        if self.wire not in (None, "chat", "responses"):
+            raise ConfigError(f"Model wire must be 'chat' or 'responses', not {self.wire!r}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ConfigError(f"Model timeout must be seconds above 0, not {self.timeout!r}")
         if self.max_retries is not None and self.max_retries < 0:
@@ -275,6 +280,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
             max_retries=options.get("max_retries"),
             price=options.get("price"),
             context_window=options.get("context_window"),
+            wire=options.get("wire"),
         )
 
 

@@ -168,7 +168,8 @@ def _kind(status: int, complaint: Complaint) -> tuple[type[ProviderError | Conte
         return ProviderUnavailableError, "is not available"
     if status == 402:
         return ProviderError, "asks for payment"
-    if status >= 400 or (complaint.status or 0) >= 400:
+    # A reply that began as a success has no status to tell by: ``invalid_prompt``, ``invalid_image_url``.
+    if status >= 400 or (complaint.status or 0) >= 400 or any(word.startswith("invalid") for word in words):
         return InvalidRequestError, "refused the request"
     return ProviderError, "reported an error"
 

@@ -120,12 +120,12 @@ class OpenAICompatibleProvider(HTTPProvider):
         return after
 
 
-def check_extensions(extensions: Mapping[str, Any]) -> dict[str, Any]:
+def check_extensions(extensions: Mapping[str, Any], reserved: frozenset[str] = _RESERVED) -> dict[str, Any]:
     """What of ``extensions`` goes into a body. Raises ConfigError for a field the request itself sets.
 
     ``stream`` is left out rather than refused: agents use it as their own switch.
     """
-    if clash := (_RESERVED - {"stream"}) & extensions.keys():
+    if clash := (reserved - {"stream"}) & extensions.keys():
         raise ConfigError(f"extensions must not set {sorted(clash)[0]!r}: the request sets it")
     return {name: value for name, value in extensions.items() if name != "stream"}
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import LoomError
+from ..errors import InvalidRequestError, LoomError
 from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
@@ -52,11 +53,16 @@ class ReplyDecoder(Protocol):
 
 
 class Outgoing(NamedTuple):
-    """A request ready to send, and the maker of decoders for its replies (one a try)."""
+    """A request ready to send, and the maker of decoders for its replies (one a try).
+
+    ``instead`` is asked when the service refuses the request: it may write another that says the same in a way
+    the service takes, or None.
+    """
 
     url: str
     body: bytes
     decoder: Callable[[], ReplyDecoder]
+    instead: Callable[[InvalidRequestError], Awaitable[Outgoing | None]] | None = None
 
 
 class HTTPProvider(HTTPService, LLMProvider):
@@ -96,13 +102,15 @@ class HTTPProvider(HTTPService, LLMProvider):
     ) -> ChatResponse:
         """Ask once and return the whole reply. Raises ProviderError or ContextOverflowError."""
         outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
-
-        def read(body: bytes) -> ChatResponse:
-            decoder = outgoing.decoder()
-            decoder.whole(body)
-            return decoder.finish()
-
-        return await self.exchange(outgoing.url, outgoing.body, read)
+        patience = self._patience()
+        while True:
+            try:
+                return await self.exchange(outgoing.url, outgoing.body, partial(_read, outgoing), patience)
+            except InvalidRequestError as error:
+                other = await _instead(outgoing, error)
+                if other is None:
+                    raise
+            outgoing = other
 
     async def chat_stream(
         self,
@@ -153,17 +161,33 @@ class HTTPProvider(HTTPService, LLMProvider):
                     yield response
                     return
                 except LoomError as error:
-                    delay = None if shown else patience.delay(error)
-                    if delay is None:
+                    other = None if shown else await _instead(outgoing, error)
+                    delay = None if shown or other else patience.delay(error)
+                    if delay is None and other is None:
                         raise
                 finally:
                     if reply is not None:
                         reply.close()
-                await self._sleep(delay)
+                if delay is not None:
+                    await self._sleep(delay)
+                outgoing = other or outgoing
 
     def __repr__(self) -> str:
         shown = urlunsplit(urlsplit(self.base_url)._replace(query=""))
         return f"{type(self).__name__}(base_url={shown!r}, default_model={self.default_model!r})"
+
+
+def _read(outgoing: Outgoing, body: bytes) -> ChatResponse:
+    decoder = outgoing.decoder()
+    decoder.whole(body)
+    return decoder.finish()
+
+
+async def _instead(outgoing: Outgoing, error: LoomError) -> Outgoing | None:
+    """What to send after ``error``, when the service refused the request and there is a way around that."""
+    if outgoing.instead is None or not isinstance(error, InvalidRequestError):
+        return None
+    return await outgoing.instead(error)
 
 
 def _comes_whole(reply: Reply) -> bool:
