@@ -17,12 +17,7 @@ PATHS = {
     "responses": "/responses",
 }
 """What the streamed requests of a wire are posted to."""
-KEY_HEADERS = {
-    "anthropic": "x-api-key",
-    "gemini": "x-goog-api-key",
-    "openai": "Authorization",
-    "responses": "Authorization",
-}
+KEY_HEADERS = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 
 KEYS = {
     env: f"sk-test-of-{name}-{number}"
@@ -49,7 +44,7 @@ def test_a_vendor_is_asked_where_it_is_with_its_own_key(name: str, project: Path
     sent = request.raw.decode() + repr(request.headers) + request.path
     assert [key for key in KEYS.values() if key in sent] == [KEYS[env] for env in vendor.key_envs[:1]]
     if vendor.key_envs:
-        header = vendor.quirks.get("key_header") or KEY_HEADERS[vendor.wire]
+        header = vendor.quirks.get("key_header") or KEY_HEADERS.get(vendor.wire, "Authorization")
         assert KEYS[vendor.key_envs[0]] in request.headers[header]
 
 

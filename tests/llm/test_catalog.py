@@ -64,7 +64,8 @@ def test_rows_are_of_vendors_of_ours_and_once() -> None:
     assert {info.provider for info in MODELS} <= VENDORS.keys()
     names = [(info.provider, info.name.lower()) for info in MODELS]
     assert len(set(names)) == len(names)
-    assert sum(len(known_models(name)) for name in VENDORS) == len(MODELS)
+    assert {info for name in VENDORS for info in known_models(name)} == set(MODELS)
+    assert known_models("openai-responses") == known_models("openai"), "another wire to the same models"
     assert known_models("nobody") == ()
 
 

@@ -17,8 +17,8 @@ class Vendor:
     ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
     wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
     in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
-    take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses
-    API too, for who asks for it.
+    take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
+    too, for who asks for it.
 
     ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
     ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
@@ -33,10 +33,10 @@ class Vendor:
     official_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     keyless: bool = False
-    responses: bool = False
     path: str = ""
     whole: str = ""
     query: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    responses: bool = False
 
     @property
     def wires(self) -> dict[str, str]:
@@ -163,13 +163,20 @@ VENDORS: dict[str, Vendor] = {
         "http://localhost:11434/v1",
         "OLLAMA_BASE_URL",
         keyless=True,
-        responses=True,
         path="/v1",
         whole="/v1",
+        responses=True,
     ),
-    "vllm": Vendor("openai", "http://localhost:8000/v1", "VLLM_BASE_URL", ("VLLM_API_KEY",), keyless=True),
+    "vllm": Vendor(
+        "openai", "http://localhost:8000/v1", "VLLM_BASE_URL", ("VLLM_API_KEY",), keyless=True, responses=True
+    ),
     "lmstudio": Vendor(
-        "openai", "http://localhost:1234/v1", "LMSTUDIO_BASE_URL", ("LMSTUDIO_API_KEY",), keyless=True
+        "openai",
+        "http://localhost:1234/v1",
+        "LMSTUDIO_BASE_URL",
+        ("LMSTUDIO_API_KEY",),
+        keyless=True,
+        responses=True,
     ),
     "compatible": Vendor("openai", "", "LOOM_BASE_URL", ("LOOM_API_KEY",), keyless=True, responses=True),
     # A name for the wire, where a model is named by one word: on the command line, in a file.

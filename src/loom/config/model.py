@@ -83,8 +83,8 @@ class ModelOptions(TypedDict, total=False):
     max_retries: int | None
     price: Price | Literal["auto"] | None
     extensions: dict[str, Any] | None
-    wire: str | None
     context_window: int | None
+    wire: str | None
 
 
 class Model(Struct, frozen=True, omit_defaults=True):
@@ -279,8 +279,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
             timeout=options.get("timeout"),
             max_retries=options.get("max_retries"),
             price=options.get("price"),
-            wire=options.get("wire"),
             context_window=options.get("context_window"),
+            wire=options.get("wire"),
         )
 
 

@@ -18,6 +18,9 @@ StructuredMode = Literal["native", "tool", "json", "prompt"]
 # What services add to the name of a model without making it another one: a date, "the newest", a revision.
 _VERSION = re.compile(r"[-@](?:20\d{6}|20\d\d-\d\d-\d\d|00\d|latest)$")
 
+# Another wire to the same models.
+_SAME = {"openai-responses": "openai"}
+
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """What a vendor's documentation says about a model; None means that nobody has told us.
@@ -45,14 +48,14 @@ def find_model(provider: str, name: str) -> ModelInfo | None:
     A dated name (``-20250514``, ``-2024-08-06``, ``-001``, ``-latest``) that has no row of its own means the
     model without the date. A name that only begins like a known one is another model.
     """
-    rows = _rows().get(provider, {})
+    rows = _rows().get(_SAME.get(provider, provider), {})
     wanted = name.lower()
     return rows.get(wanted) or rows.get(_VERSION.sub("", wanted))
 
 
 def known_models(provider: str) -> tuple[ModelInfo, ...]:
     """The rows of ``provider``, in the order of the catalogue: the newest of a family first."""
-    return tuple(_rows().get(provider, {}).values())
+    return tuple(_rows().get(_SAME.get(provider, provider), {}).values())
 
 
 @cache

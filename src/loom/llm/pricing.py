@@ -31,6 +31,7 @@ _SERVICES: Mapping[str, str] = {
     "minimax": "minimax",
     "mistral": "mistral",
     "openai": "openai",
+    "openai-responses": "openai",
     "openrouter": "openrouter",
     "together": "together",
     "xai": "x-ai",
