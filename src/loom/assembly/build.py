@@ -56,6 +56,11 @@ def build_engine(declaration: Declaration) -> Engine:
     model = read_model(declaration.model)
     provider, name, price = _provider(model)
     runtime = declaration.runtime
+    if runtime.governance.redact_outbound:
+        # Imported here: few want it, and all would pay for the tables of formats.
+        from ..llm.scrubbed import scrubbed
+
+        provider = scrubbed(provider)
     if runtime.limits.max_cost is not None and price is None:
         raise ConfigError(
             "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...))"

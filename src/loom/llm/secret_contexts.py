@@ -12,7 +12,8 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 
-from .secret_names import Found, is_reference, looks_random, named_values
+from .secret_formats import Found
+from .secret_names import is_reference, looks_random, named_values
 
 Search = Callable[[str], Iterator[Found]]
 

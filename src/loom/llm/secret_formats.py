@@ -12,9 +12,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
 
-from .secret_contexts import in_context
-from .secret_names import Found
+
+class Found(NamedTuple):
+    """A value where a secret would be.
+
+    ``label`` is None when it does not look like one, so far. ``reach`` is how far the value may go when it has
+    trailing punctuation that is not counted in; 0 means ``end``.
+    """
+
+    start: int
+    end: int
+    label: str | None
+    reach: int = 0
+
 
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 _WORD = r"[A-Za-z0-9_-]"
@@ -186,18 +199,23 @@ _SHAPED: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _prefixed(literal: str, rest: str) -> re.Pattern[str]:
+def _prefixed(literal: str, rest: str) -> str:
     # Where it may begin is said behind the literal: only a pattern that begins with its literal is searched
     # for at the speed of str.find.
     text = re.escape(literal)
-    begins = rf"(?:(?<!\w{text})|(?<=\\[nrt]{text})|(?<=%[0-9A-Fa-f]{{2}}{text}))"
-    return re.compile(text + begins + rest, re.ASCII)
+    return rf"{text}(?:(?<!\w{text})|(?<=\\[nrt]{text})|(?<=%[0-9A-Fa-f]{{2}}{text})){rest}"
 
 
-_FORMATS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
+_FORMATS: tuple[tuple[str, str, str], ...] = (
     *((label, literal, _prefixed(literal, rest)) for label, literal, rest in _PREFIXED),
-    *((label, hint, re.compile(pattern, re.ASCII)) for label, hint, pattern in _SHAPED),
+    *_SHAPED,
 )
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Compiling all of them takes 20 ms, which who imports us should not pay; few are ever needed.
+    return re.compile(pattern, re.ASCII)
 
 
 def find_secrets(text: str) -> Iterator[Found]:
@@ -205,8 +223,10 @@ def find_secrets(text: str) -> Iterator[Found]:
 
     Among them, without a label, are values that stand where a secret would and look like none.
     """
+    from .secret_contexts import in_context  # as late as possible for the same reason
+
     for label, hint, pattern in _FORMATS:
         if hint in text:
-            for match in pattern.finditer(text):
+            for match in _compiled(pattern).finditer(text):
                 yield Found(match.start(), match.end(), label)
     yield from in_context(text)

@@ -8,21 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-
-class Found(NamedTuple):
-    """A value where a secret would be.
-
-    ``label`` is None when it does not look like one, so far. ``reach`` is how far the value may go when it has
-    trailing punctuation that is not counted in; 0 means ``end``.
-    """
-
-    start: int
-    end: int
-    label: str | None
-    reach: int = 0
-
+from .secret_formats import Found
 
 # One pattern for all notations: the word that ends a secret's name, a sign, a value. The name before that word
 # is read backwards from it.
