@@ -14,7 +14,7 @@ $(READY): FORCE
 endif
 endif
 
-.PHONY: help demo test check bench chaos docs format clean FORCE
+.PHONY: help demo test check bench chaos fuzz docs format clean FORCE
 
 help: ## show these verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ bench: $(READY) ## the benchmarks, with hand-written loops as floors
 
 chaos: $(READY) ## long crash tests: a kill at every durable boundary
 	@$(BIN)/python -m pytest -q -m chaos --timeout 900 $(ARGS)
+
+fuzz: $(READY) ## tens of thousands of spoilt model replies over sockets; prints what they cost
+	@$(BIN)/python -m pytest -q -m fuzz --timeout 900 $(ARGS)
 
 docs: $(READY) ## the documentation: its code runs, its commands exist, its links resolve
 	@$(BIN)/python -m pytest -q tests/test_docs.py $(ARGS)

@@ -139,7 +139,6 @@ async def test_openai_is_asked_for_a_length_only_where_it_can_be_shortened() -> 
     assert first.body == {
         "model": "text-embedding-3-large",
         "input": ["a", "b"],
-        "encoding_format": "float",
         "dimensions": DIM,
     }
     assert "dimensions" not in second.body

@@ -11,10 +11,12 @@ from secret_samples import FORMATS
 from wires import KEY, Waits
 
 from loom import Agent, GovernancePolicy, tool
-from loom.llm.base import ModelSettings
+from loom.llm.base import ModelSettings, secrets_of
+from loom.llm.fallback import FallbackProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.llm.redact import Scrubber
-from loom.llm.scrubbed import ScrubbedProvider, scrubbed, secrets_of
+from loom.llm.routed import RoutedProvider
+from loom.llm.scrubbed import ScrubbedProvider, scrubbed
 from loom.loop import Agent as LoopAgent
 from loom.loop import AgentConfig
 from loom.testing import ModelServer, ScriptedProvider, call
@@ -171,7 +173,11 @@ async def test_a_provider_tells_its_secrets_to_who_scrubs_for_it() -> None:
     outer = scrubbed(service)
     assert scrubbed(outer) is outer
     assert set(outer.secrets()) == set(secrets_of(service)) == {KEY, "in-the-query", "in-a-header"}
-    assert secrets_of(ScriptedProvider()) == []
+    assert secrets_of(ScriptedProvider()) == secrets_of(object()) == []
+    several = RoutedProvider(
+        {"a": FallbackProvider([ScriptedProvider(), service]), "b": outer}, lambda m: None
+    )
+    assert set(secrets_of(several)) == {KEY, "in-the-query", "in-a-header"}
     await outer.aclose()
 
 

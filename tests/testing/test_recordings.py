@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
 from loom import Agent, tool
 from loom.config import Generation
@@ -28,8 +29,10 @@ from loom.errors import (
 )
 from loom.llm.anthropic import AnthropicProvider
 from loom.llm.base import ContentDeltaEvent, LLMProvider, ModelSettings, ProviderEvent, ToolCallDeltaEvent
+from loom.llm.fallback import FallbackProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.testing import ModelServer, ScriptedProvider, call, interrupted, record, replay, say
+from loom.testing.recorded import timeless
 from loom.types import ChatMessage, ChatResponse, ImagePart, Role, RunState, ToolCall, ToolSpec, Usage
 
 HELLO = [ChatMessage(Role.SYSTEM, "Be brief."), ChatMessage(Role.USER, "Hello")]
@@ -207,6 +210,29 @@ async def test_errors_come_back_typed_and_in_their_place(
     assert await outcome(provider) == first
     assert len(first[0]) == after
     provider.assert_finished()
+
+
+async def test_attempts_of_a_fallback_come_back_without_their_times(tmp_path: Path) -> None:
+    ticks = iter(range(100))
+    fallback = FallbackProvider(
+        [
+            ScriptedProvider([RateLimitError("one"), RateLimitError("two")]),
+            ScriptedProvider(["ok", RateLimitError("no")]),
+        ],
+        clock=lambda: float(next(ticks)),
+    )
+    recorded = record(fallback, tmp_path / "r")
+    reply = await recorded.chat(HELLO)
+    with pytest.raises(RateLimitError) as first:
+        await recorded.chat(HELLO)
+    assert [attempt.duration for attempt in reply.attempts] == [1.0, 1.0]
+    provider = replay(tmp_path / "r")
+    again = await provider.chat(HELLO)
+    with pytest.raises(RateLimitError) as second:
+        await provider.chat(HELLO)
+    assert again == structs.replace(reply, attempts=timeless(reply.attempts))
+    assert len(second.value.attempts) == 2
+    assert second.value.attempts == timeless(first.value.attempts)
 
 
 async def test_an_error_that_is_none_of_ours_is_told_as_the_run_told_it(tmp_path: Path) -> None:
@@ -433,7 +459,8 @@ async def test_no_secret_is_in_the_file_and_it_replays_all_the_same(
         return [event.type async for event in declared.stream(goal) if not event.type.endswith(".delta")]
 
     class Keyed(ScriptedProvider):
-        api_key = KEY
+        def secrets(self) -> list[str]:
+            return [KEY]
 
     inner = Keyed(secretive(secret), chunk=chunk)
     first = await run(record(inner, path, secrets=[GIVEN], environ=environ))

@@ -70,8 +70,8 @@ VENDORS: dict[str, Vendor] = {
         official_quirks={"max_tokens_field": "max_completion_tokens"},
     ),
     "gemini": Vendor(
-        "openai",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_BASE_URL",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         "gemini-2.5-flash",
@@ -171,6 +171,10 @@ def _adapter(wire: str) -> Callable[..., LLMProvider]:
         from ..llm.anthropic import AnthropicProvider
 
         return AnthropicProvider
+    if wire == "gemini":
+        from ..llm.gemini import GeminiProvider
+
+        return GeminiProvider
     from ..llm.openai_compat import OpenAICompatibleProvider
 
     return OpenAICompatibleProvider

@@ -194,7 +194,9 @@ async def _conversation(messages: Sequence[ChatMessage], mark: bool) -> bytes:
 
 
 async def _encode(message: ChatMessage) -> bytes:
-    media = await load_media(message, (ImagePart, FilePart), "Anthropic")
+    # This API takes no media in what the assistant said.
+    accepts = () if message.role is Role.ASSISTANT else (ImagePart, FilePart)
+    media = await load_media(message, accepts, "Anthropic")
     if message.role is Role.TOOL:
         blocks = [_tool_result(message, media)]
     else:
@@ -240,10 +242,14 @@ def _block(part: Part, media: Mapping[str, Media]) -> dict[str, Any] | None:
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     if isinstance(part, OpaquePart | CallPart):
         return None
-    item = media[part.source]
+    item = media.get(part.source)
+    if item is None:
+        return None
     kind = "document" if isinstance(part, FilePart) else "image"
     if item.url:
         return {"type": kind, "source": {"type": "url", "url": item.url}}
+    if item.media_type.startswith("text/"):
+        return {"type": kind, "source": {"type": "text", "media_type": "text/plain", "data": item.text}}
     return {"type": kind, "source": {"type": "base64", "media_type": item.media_type, "data": item.base64}}
 
 

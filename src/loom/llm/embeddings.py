@@ -45,7 +45,7 @@ class OpenAIEmbeddingProvider(HTTPEmbeddings):
         return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def _request(self, texts: Sequence[str]) -> tuple[str, dict[str, Any]]:
-        body: dict[str, Any] = {"model": self.model, "input": texts, "encoding_format": "float"}
+        body: dict[str, Any] = {"model": self.model, "input": texts}
         if "text-embedding-3" in self.model:
             body["dimensions"] = self.dim
         return self._url, body

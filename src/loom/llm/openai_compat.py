@@ -82,7 +82,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         stream: bool,
     ) -> Outgoing:
         fragments = await _fragments(messages)
-        body: dict[str, Any] = {"model": model, "messages": None, "stream": stream}
+        body: dict[str, Any] = {"model": model, "stream": stream}
         if stream and self._include_usage:
             body["stream_options"] = {"include_usage": True}
         if tools:
@@ -90,6 +90,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         body.update(self._extensions)
         if settings is not None:
             fragments += self._apply(settings, body)
+        # Last, so that all before it is the same in every request of a session.
         body["messages"] = Raw(b"[" + fragments + b"]")
         return Outgoing(self._endpoint, encode(body), lambda: OpenAIReply(self._failures, model, messages))
 

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from ..types import ChatMessage, ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
-from .encoding import encode, is_object
+from .encoding import is_object
 from .failures import FailureReader
+from .reply_calls import CallIds, argument_text
 from .untyped import as_count, as_dict, as_list, as_text, is_list
 
 _STOPS = {
@@ -94,15 +95,15 @@ class OpenAIReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_builder", "_by_index", "_failures", "_finish", "_history", "_refused", "_seen", "_slots",
-        "_streamed", "_usage", "done",
+        "_builder", "_by_index", "_failures", "_finish", "_ids", "_refused", "_seen", "_slots", "_streamed",
+        "_usage", "done",
     )  # fmt: skip
 
     def __init__(self, failures: FailureReader, model: str, history: Sequence[ChatMessage] = ()) -> None:
         self.done = False
         self._failures = failures
         self._builder = ReplyBuilder(model)
-        self._history = history
+        self._ids = CallIds(history)
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
         self._finish: str | None = None
@@ -233,7 +234,7 @@ class OpenAIReply:
 
     def _call(self, call: _Call, whole: bool) -> ToolCallDeltaEvent:
         name = call.function.name if call.function and isinstance(call.function.name, str) else ""
-        arguments = _argument_text(call.function.arguments if call.function else None)
+        arguments = argument_text(call.function.arguments if call.function else None)
         slot = None if whole else self._growing(call, name, arguments)
         if slot is None:
             slot = self._open(call)
@@ -264,22 +265,11 @@ class OpenAIReply:
 
     def _open(self, call: _Call) -> _Slot:
         said = call.id if call.id and isinstance(call.id, str) else None
-        taken = {slot.id for slot in self._slots}
-        unique = said or self._invented_id()
-        number = 2
-        while unique in taken:
-            unique, number = f"{said or unique}_{number}", number + 1
-        slot = _Slot(said, unique)
+        slot = _Slot(said, self._ids.take(said))
         self._slots.append(slot)
         if isinstance(call.index, int):
             self._by_index[call.index] = slot
         return slot
-
-    def _invented_id(self) -> str:
-        # Counted on from the calls of the conversation, so that the same request gets the same ids and no
-        # two calls of a conversation share one.
-        earlier = sum(len(message.tool_calls or ()) for message in self._history)
-        return f"call_{earlier + len(self._slots) + 1}"
 
     def _whole_calls(self, stop: StopReason) -> list[_Slot]:
         """The calls that came whole: a reply cut at its token limit may end in half a call."""
@@ -301,13 +291,6 @@ class OpenAIReply:
         if not self._builder.build().message.text_content:
             raise self._failures.malformed("announced tool calls and sent none", retryable=True)
         return StopReason.UNKNOWN
-
-
-def _argument_text(arguments: Any) -> str:
-    """Arguments as text; some servers send the object itself."""
-    if arguments is None or isinstance(arguments, str):
-        return arguments or ""
-    return encode(arguments).decode()
 
 
 def _usage(usage: Any) -> Usage:

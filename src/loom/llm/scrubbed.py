@@ -5,13 +5,13 @@ Only what goes out is scrubbed. The log, the store and what tools get stay as th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from ..types import ChatMessage, ChatResponse, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolSpec
-from .base import LLMProvider, ModelSettings, ProviderEvent
+from .base import LLMProvider, ModelSettings, ProviderEvent, secrets_of
 from .redact import Scrubber
 
 _KEY = "scrubbed"
@@ -114,13 +114,6 @@ def _scrub_part(part: Part, scrub: Scrubber) -> Part:
 
 def _unless_same(before: Sequence[Any], after: list[Any]) -> Sequence[Any]:
     return before if all(a is b for a, b in zip(before, after, strict=True)) else after
-
-
-def secrets_of(provider: object) -> list[str]:
-    """The secrets a provider says it has; none for one that says nothing."""
-    tell: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
-    told = tell() if callable(tell) else [getattr(provider, "api_key", None)]
-    return [secret for secret in told if isinstance(secret, str) and secret]
 
 
 def given(

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 # How long a service may keep a finished stream open before we stop being polite: reading on to the end
 # lets the connection be used again, but nobody should wait for it.
 _END_OF_STREAM_SECONDS = 0.05
+# How long we listen on when a reply is whole, but its wire has no word for that being all.
+_AFTERWORD_SECONDS = 1.0
 
 
 class ReplyDecoder(Protocol):
-    """Reads one reply. ``feed`` and ``whole`` return the events to pass on, ``finish`` the reply."""
+    """Reads one reply. ``feed`` and ``whole`` return the events to pass on, ``finish`` the reply.
+
+    On a wire without a last event ``done`` stays False. Its decoder has ``ending``, too: True when the reply is
+    whole as it stands, so that a connection that is lost or kept open from then on does not spoil it.
+    """
 
     done: bool
 
@@ -129,13 +135,15 @@ class HTTPProvider(HTTPService, LLMProvider):
                             yield event
                     else:
                         reader, size = SSEReader(), 0
-                        while not decoder.done and (chunk := await client.next_bytes(reply)):
+                        while not decoder.done and (chunk := await _next_bytes(client, reply, decoder)):
                             size += len(chunk)
                             self._check_size(size)
                             for name, line in reader.feed(chunk):
                                 for event in decoder.feed(name, line):
                                     shown = True
                                     yield event
+                                if decoder.done:
+                                    break
                         for name, line in reader.close() if not decoder.done else ():
                             for event in decoder.feed(name, line):
                                 shown = True
@@ -162,6 +170,17 @@ def _comes_whole(reply: Reply) -> bool:
     """Whether a reply to a streaming request ignores that and comes as one JSON document."""
     kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind in ("application/json", "text/html")
+
+
+async def _next_bytes(client: HTTPClient, reply: Reply, decoder: ReplyDecoder) -> bytes:
+    """Whatever came next; ``b""`` at the end, or when nothing more is needed and nothing comes."""
+    if not getattr(decoder, "ending", False):
+        return await client.next_bytes(reply)
+    try:
+        async with asyncio.timeout(_AFTERWORD_SECONDS):
+            return await client.next_bytes(reply)
+    except (LoomError, TimeoutError):
+        return b""
 
 
 async def _read_to_end(client: HTTPClient, reply: Reply) -> None:

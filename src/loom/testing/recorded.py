@@ -23,11 +23,12 @@ from ..llm.base import (
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
     UsageEvent,
+    secrets_of,
 )
 from ..llm.encoding import encode
 from ..llm.redact import Scrubber
-from ..llm.scrubbed import scrub_message, secrets_of
-from ..types import ChatMessage, ChatResponse, ErrorInfo, ToolSpec, jsonable
+from ..llm.scrubbed import scrub_message
+from ..types import Attempt, ChatMessage, ChatResponse, ErrorInfo, ToolSpec, jsonable
 
 VERSION = 1
 _KEY = "recorded"
@@ -47,6 +48,7 @@ class RecordedError(Struct, omit_defaults=True):
     info: ErrorInfo
     provider_code: str | None = None
     request_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     def raised(self) -> LoomError:
         """The error as the provider raised it; one that was none of ours is a ProviderError."""
@@ -55,6 +57,8 @@ class RecordedError(Struct, omit_defaults=True):
             error.status = self.info.status
         if isinstance(error, ProviderError):
             error.provider_code, error.request_id = self.provider_code, self.request_id
+        if self.attempts:
+            error.attempts = self.attempts
         return error
 
 
@@ -102,8 +106,14 @@ def append(path: Path, exchange: Exchange, scrub: Scrubber) -> None:
         line["events"] = _plain(_scrubbed_deltas(exchange.events, scrub), scrub)
     if exchange.reply is not None:
         message = scrub_message(exchange.reply.message, scrub)
-        line["reply"] = _plain(replace(exchange.reply, message=message), scrub)
+        attempts = timeless(exchange.reply.attempts)
+        line["reply"] = _plain(replace(exchange.reply, message=message, attempts=attempts), scrub)
     _write(path, encode(line), os.O_APPEND)
+
+
+def timeless(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """``attempts`` without how long they took."""
+    return tuple(replace(attempt, duration=0.0) for attempt in attempts)
 
 
 def _write(path: Path, line: bytes, how: int) -> None:

@@ -12,11 +12,11 @@ from typing import Self
 from msgspec.structs import replace
 
 from ..errors import LoomError, ProviderError
-from ..llm.base import LLMProvider, ModelSettings, ProviderEvent
+from ..llm.base import LLMProvider, ModelSettings, ProviderEvent, secrets_of
 from ..llm.redact import Scrubber
-from ..llm.scrubbed import close, given, secrets_of
+from ..llm.scrubbed import close, given
 from ..types import ChatMessage, ChatResponse, ToolSpec
-from .recorded import Exchange, RecordedError, append, begin, make_scrubber, plain_request
+from .recorded import Exchange, RecordedError, append, begin, make_scrubber, plain_request, timeless
 
 
 def record(
@@ -123,6 +123,7 @@ def _recorded(error: Exception) -> RecordedError:
         replace(error.info(), cause=None),
         getattr(error, "provider_code", None),
         getattr(error, "request_id", None),
+        timeless(error.attempts),
     )
 
 

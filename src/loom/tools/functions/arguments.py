@@ -31,6 +31,8 @@ from .validation_faults import read_faults
 __all__ = ["Arguments", "QuietSchema", "compile_arguments"]
 
 _NO_SCHEMA = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError, TypeError, ValueError)
+_MANY = 1000
+"""Wrong names or values that are counted instead of told one by one."""
 _encode = msgspec.json.Encoder(enc_hook=jsonable).encode
 
 
@@ -52,6 +54,7 @@ class Arguments:
         self, label: str, model: type[BaseModel], schema: dict[str, Any], signature: Signature
     ) -> None:
         self.schema = schema
+        self._closed = schema.get("additionalProperties") is False
         self._label = label
         self._validate = model.__pydantic_validator__.validate_json
         self._fields = model.model_fields
@@ -64,6 +67,8 @@ class Arguments:
         if not is_object(args):
             raise self._wrong([Fault("", "should be a JSON object with named arguments", args)])
         given = args
+        if self._closed and len(given) > len(self._parameters) + _MANY:
+            raise self._wrong([Fault("", f"has {len(given)} names, most of which no argument has")])
         try:
             text = _encode(given)
         except (TypeError, ValueError, RecursionError) as error:
@@ -73,6 +78,8 @@ class Arguments:
         try:
             valid = cast("BaseModel", self._validate(text))
         except ValidationError as error:
+            if (count := error.error_count()) > _MANY:  # reading them would take longer than the call
+                raise self._wrong([Fault("", f"has {count} wrong values")]) from None
             known = {fault.path for fault in strays}
             others = [f for f in read_faults(error, given, self._names) if f.path not in known]
             raise self._wrong(strays + others) from error

@@ -1,0 +1,107 @@
+"""Many spoilt streams over real sockets, and what they cost the event loop (``make fuzz``).
+
+Nothing here asserts a time: the worst lag of the loop is printed, and docs/performance.md keeps what was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import resource
+import tracemalloc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from clients import CLIENTS, outcome
+from conversation import BY_NAME
+from mutations import mutated
+from raw_server import Reply, http, raw_server
+from runs import check_sound, hostile_run
+
+from loom.errors import LoomError
+from loom.testing.scripted import say
+from loom.types import ChatResponse, ToolCall
+
+pytestmark = pytest.mark.fuzz
+WIRES = sorted(CLIENTS)
+STREAMS = 5000
+AT_ONCE = 20
+ALLOWED_GROWTH = 30_000_000
+
+
+class Lag:
+    """The longest the event loop kept a task waiting, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    async def watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            self.worst = max(self.worst, (loop.time() - due) * 1000)
+
+
+@asynccontextmanager
+async def watched() -> AsyncGenerator[Lag]:
+    lag = Lag()
+    task = asyncio.create_task(lag.watch())
+    try:
+        yield lag
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_flood_of_spoilt_streams(wire: str, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = iter(range(STREAMS))
+    ended: dict[str, int] = {}
+
+    def spoilt(request: bytes) -> Reply:
+        seed = next(numbers)
+        ends = random.Random(seed).choice(["close"] * 8 + ["reset", "stall"])
+        return http(mutated(wire, seed), ends=ends)
+
+    async with raw_server(spoilt) as server, CLIENTS[wire](server.url, timeout=0.3) as provider:
+
+        async def ask() -> None:
+            for _ in range(STREAMS // AT_ONCE):
+                got = await outcome(provider, streamed=True)
+                kind = type(got).__name__
+                ended[kind] = ended.get(kind, 0) + 1
+                assert isinstance(got, ChatResponse | LoomError)
+
+        tracemalloc.start()
+        async with watched() as lag:
+            await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert sum(ended.values()) == STREAMS
+    assert kept < ALLOWED_GROWTH
+    with capsys.disabled():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(f"\n{wire}: {ended}, worst lag {lag.worst:.0f} ms, kept {kept // 1024} KiB, peak {peak} MiB")
+
+
+HEAVY = {
+    "arguments of ten megabytes": '{"a":1,"b":"' + "x" * 10_000_000 + '"}',
+    "a million keys": "{" + ",".join(f'"k{n}":{n}' for n in range(1_000_000)) + "}",
+    "nested a million deep": '{"a":' * 1_000_000,
+    "a million escapes": '{"a":"' + "\\u0041" * 1_000_000 + '"}',
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("heavy", HEAVY, ids=HEAVY)
+async def test_heavy_arguments(wire: str, heavy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    body = b"".join(BY_NAME[wire].stream(say("", ToolCall("call_1", "add", HEAVY[heavy])), 1, 4000))
+    async with watched() as lag:
+        run = await hostile_run(wire, body, streamed=True)
+    check_sound(run, wire)
+    assert run.ran == []
+    with capsys.disabled():
+        print(f"\n{wire}: {heavy}: {run.result.error or 'answered'}; worst lag {lag.worst:.0f} ms")
