@@ -11,7 +11,7 @@ from ..config.models import AnyModel
 from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
-from ..llm.base import ModelSettings
+from ..llm.base import LLMProvider, ModelSettings
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
@@ -72,7 +72,7 @@ def build_engine(declaration: Declaration) -> Engine:
     output = output_spec(declaration.output_type)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
     return Engine(
-        provider=model.provider,
+        provider=_outbound(model.provider, runtime),
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
         tools=compile_tools(declaration.tools, declaration.capabilities, limit),
@@ -85,6 +85,15 @@ def build_engine(declaration: Declaration) -> Engine:
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )
+
+
+def _outbound(provider: LLMProvider, runtime: Runtime) -> LLMProvider:
+    if not runtime.governance.redact_outbound:
+        return provider
+    # Imported here: few want it, and all would pay for the tables of formats.
+    from ..llm.scrubbed import scrubbed
+
+    return scrubbed(provider)
 
 
 def memory_store() -> SessionStore:
