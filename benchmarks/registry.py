@@ -79,7 +79,7 @@ WIRES = tuple(
         client=client,
         only=_BY_WIRE,
     )
-    for wire, client in (("anthropic", "Anthropic"),)
+    for wire, client in (("anthropic", "Anthropic"), ("gemini", "Gemini"), ("responses", "Responses"))
 )
 """The same agent over the other wires, for what depends on the wire."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import loom
 
 from ..client import KEY, MODEL
@@ -13,5 +11,19 @@ from .loom_agent import LoomAgent
 class Anthropic(LoomAgent):
     """Anthropic messages."""
 
-    def model(self, base_url: str) -> Any:
+    def model(self, base_url: str) -> loom.Model:
         return loom.Model.anthropic(MODEL, base_url=base_url, api_key=KEY)
+
+
+class Gemini(LoomAgent):
+    """Gemini's own wire."""
+
+    def model(self, base_url: str) -> loom.Model:
+        return loom.Model.gemini(MODEL, base_url=base_url, api_key=KEY)
+
+
+class Responses(LoomAgent):
+    """OpenAI's Responses API."""
+
+    def model(self, base_url: str) -> loom.Model:
+        return loom.Model.openai(MODEL, base_url=base_url, api_key=KEY, wire="responses")
