@@ -18,6 +18,7 @@ from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
 from .sse import SSEReader
+from .turns import Turn
 
 if TYPE_CHECKING:
     from .http import HTTPClient, Reply
@@ -51,6 +52,12 @@ class Outgoing(NamedTuple):
     url: str
     body: bytes
     decoder: Callable[[], ReplyDecoder]
+
+    def read(self, body: bytes) -> ChatResponse:
+        """The reply in ``body``, which came in one piece."""
+        decoder = self.decoder()
+        decoder.whole(body)
+        return decoder.finish()
 
 
 class HTTPProvider(HTTPService, LLMProvider):
@@ -88,15 +95,16 @@ class HTTPProvider(HTTPService, LLMProvider):
         model: str | None = None,
         settings: ModelSettings | None = None,
     ) -> ChatResponse:
-        """Ask once and return the whole reply. Raises ProviderError or ContextOverflowError."""
-        outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
+        """Ask and return the whole reply. Raises ProviderError or ContextOverflowError.
 
-        def read(body: bytes) -> ChatResponse:
-            decoder = outgoing.decoder()
-            decoder.whole(body)
-            return decoder.finish()
-
-        return await self.exchange(outgoing.url, outgoing.body, read)
+        That is one request, unless the service pauses its reply and wants to be asked on.
+        """
+        turn = _turn(messages, settings)
+        while True:
+            outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, False)
+            reply = await self.exchange(outgoing.url, outgoing.body, outgoing.read)
+            if (whole := turn.add(reply)) is not None:
+                return whole
 
     async def chat_stream(
         self,
@@ -111,6 +119,7 @@ class HTTPProvider(HTTPService, LLMProvider):
         Failures before the first event are retried, later ones never. Closing the generator closes the
         connection. Raises as ``chat`` does.
         """
+        turn = _turn(messages, settings)
         outgoing = await self._request(messages, tools, model or self.default_model, settings, True)
         client, headers = self._ready()
         patience = self._patience()
@@ -142,8 +151,14 @@ class HTTPProvider(HTTPService, LLMProvider):
                                 yield event
                     response = decoder.finish()
                     await _read_to_end(client, reply)
-                    yield response
-                    return
+                    if (whole := turn.add(response)) is not None:
+                        yield whole
+                        return
+                    outgoing = await self._request(
+                        turn.messages, tools, model or self.default_model, settings, True
+                    )
+                    patience = self._patience()
+                    continue
                 except LoomError as error:
                     delay = None if shown else patience.delay(error)
                     if delay is None:
@@ -156,6 +171,10 @@ class HTTPProvider(HTTPService, LLMProvider):
     def __repr__(self) -> str:
         shown = urlunsplit(urlsplit(self.base_url)._replace(query=""))
         return f"{type(self).__name__}(base_url={shown!r}, default_model={self.default_model!r})"
+
+
+def _turn(messages: Sequence[ChatMessage], settings: ModelSettings | None) -> Turn:
+    return Turn(messages, shaped=settings is not None and settings.output_schema is not None)
 
 
 def _comes_whole(reply: Reply) -> bool:
