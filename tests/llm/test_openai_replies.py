@@ -11,7 +11,17 @@ from loom.llm.failures import FailureReader
 from loom.llm.openai_reply import OpenAIReply
 from loom.llm.redact import Scrubber
 from loom.llm.sse import SSEReader
-from loom.types import ChatMessage, ChatResponse, Role, StopReason, TextPart, ThinkingPart, ToolCall, Usage
+from loom.types import (
+    ChatMessage,
+    ChatResponse,
+    OpaquePart,
+    Role,
+    StopReason,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    Usage,
+)
 
 FAILURES = FailureReader("test", Scrubber())
 Json = dict[str, Any]
@@ -175,7 +185,7 @@ def test_calls_without_ids_and_indexes_that_begin_again_are_two() -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_under_both_names(field: str) -> None:
-    expected = (ThinkingPart("hm, yes"), TextPart("Yes."))
+    expected = (ThinkingPart("hm, yes", origin="openai_chat"), TextPart("Yes."))
     assert whole(message(content="Yes.", **{field: "hm, yes"})).message.content == expected
     chunks = [delta(**{field: "hm,"}), delta(**{field: " yes"}), delta(content="Yes."), delta("stop")]
     assert stream(*chunks)[1].message.content == expected
@@ -184,9 +194,12 @@ def test_reasoning_under_both_names(field: str) -> None:
 def test_content_as_parts() -> None:
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [thought, {"type": "text", "text": "Yes"}, "."]
-    assert whole(message(content=parts)).message.content == (ThinkingPart("hm"), TextPart("Yes."))
+    assert whole(message(content=parts)).message.content == (
+        ThinkingPart("hm", origin="openai_chat"),
+        TextPart("Yes."),
+    )
     assert stream(delta(content=[thought]), delta("stop", content="Yes."))[1].message.content == (
-        ThinkingPart("hm"),
+        ThinkingPart("hm", origin="openai_chat"),
         TextPart("Yes."),
     )
 
@@ -360,5 +373,10 @@ def test_a_recorded_shape_with_comments_and_crlf_is_read() -> None:
     for name, line in reader.feed(text.encode()):
         reply.feed(name, line)
     response = reply.finish()
-    assert response.message.content == (ThinkingPart("We"), TextPart("Hi"))
+    details = '{"reasoning_details":[{"type":"reasoning.text","text":"We"}]}'
+    assert response.message.content == (
+        ThinkingPart("We", origin="openai_chat"),
+        TextPart("Hi"),
+        OpaquePart("openai_chat", details),
+    )
     assert (response.model, response.usage, response.stop_reason) == ("v/m", Usage(43, 10), StopReason.STOP)

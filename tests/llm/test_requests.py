@@ -23,6 +23,7 @@ from loom.types import (
     TextPart,
     ThinkingPart,
     ToolCall,
+    VideoPart,
 )
 
 PNG = base64.b64decode(
@@ -151,7 +152,12 @@ async def test_anthropic_cache_marks_the_system_text_and_the_end() -> None:
     assert sent["system"] == [{"type": "text", "text": "Be brief.", "cache_control": mark}]
     assert sent["messages"][-1]["content"][-1] == {"type": "text", "text": "Hello", "cache_control": mark}
     longer = [*HELLO, ChatMessage(Role.ASSISTANT, "Hi."), ChatMessage(Role.USER, "Bye")]
-    assert json.dumps((await body(provider, longer))["messages"]).count("cache_control") == 1
+    sent = await body(provider, longer, tools=[ADD, ADD])
+    assert ["cache_control" in tool for tool in sent["tools"]] == [False, True]
+    assert ["cache_control" in told["content"][-1] for told in sent["messages"]] == [True, False, True]
+    assert json.dumps(sent).count("cache_control") == 4  # as many as the API allows
+    sent = await body(anthropic("http://h", prompt_caching=True, cache_ttl="1h"), HELLO)
+    assert sent["messages"][-1]["content"][-1]["cache_control"] == {**mark, "ttl": "1h"}
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -162,7 +168,7 @@ async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
     kept = [message.__dict__.get(key) for message in talk]
     second = await provider._request([*talk, ChatMessage(Role.USER, "More")], tools, "m", None, False)
     assert all(a is b for a, b in zip(kept, [message.__dict__.get(key) for message in talk], strict=True))
-    assert provider._tools(tools).__reduce__()[1] == provider._tools(list(tools)).__reduce__()[1]
+    assert provider._tools(tools) is provider._tools(list(tools))
     assert json.loads(first.body)["messages"] != json.loads(second.body)["messages"]
     assert TALK[1] == ChatMessage(Role.USER, TALK[1].content)  # the cache is no part of the value
 
@@ -208,7 +214,7 @@ async def test_openai_settings() -> None:
 
 
 async def test_json_mode_for_services_without_schemas() -> None:
-    sent = await body(openai("http://h/v1", json_schema=False), settings=ModelSettings(output_schema=SHAPE))
+    sent = await body(openai("http://h/v1", structured="json"), settings=ModelSettings(output_schema=SHAPE))
     assert sent["response_format"] == {"type": "json_object"}
     assert "JSON Schema" in sent["messages"][-1]["content"]
 
@@ -321,13 +327,16 @@ async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Pat
     assert [block["type"] for block in sent[0]["content"][0]["content"]] == ["text", "image"]
 
 
-async def test_a_pdf_is_a_document_for_anthropic_only(tmp_path: Path) -> None:
+async def test_a_pdf_is_a_document_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "paper.pdf"
     file.write_bytes(b"%PDF-1.7 ...")
     (sent,) = (await body(anthropic("http://h"), picture(FilePart(str(file)))))["messages"]
     assert sent["content"][1]["type"] == "document"
-    with pytest.raises(ConfigError, match="file parts"):
-        await body(openai("http://h/v1"), picture(FilePart(str(file))))
+    (sent,) = (await body(openai("http://h/v1"), picture(FilePart(str(file)))))["messages"]
+    encoded = "data:application/pdf;base64," + base64.b64encode(b"%PDF-1.7 ...").decode()
+    assert sent["content"][1] == {"type": "file", "file": {"filename": "paper.pdf", "file_data": encoded}}
+    with pytest.raises(ConfigError, match="by their content"):
+        await body(openai("http://h/v1"), picture(FilePart("https://x.example/paper.pdf")))
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -344,8 +353,10 @@ async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -
     ):
         with pytest.raises(ConfigError):
             await body(wire("http://h"), picture(ImagePart(source)))
-    with pytest.raises(ConfigError, match="audio parts"):
-        await body(wire("http://h"), picture(AudioPart("x.wav")))
+    with pytest.raises(ConfigError, match="video parts"):
+        await body(wire("http://h"), picture(VideoPart("x.mp4")))
+    with pytest.raises(ConfigError, match="audio parts" if wire is anthropic else "cannot read"):
+        await body(wire("http://h"), picture(AudioPart(str(tmp_path / "x.wav"))))
 
 
 async def test_media_over_the_limit_is_refused(tmp_path: Path) -> None:

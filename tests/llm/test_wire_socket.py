@@ -27,7 +27,7 @@ from loom.llm.base import ContentDeltaEvent, ThinkingDeltaEvent, ToolCallDeltaEv
 from loom.llm.wire import HTTPProvider
 from loom.testing.model_server import ModelServer, served
 from loom.testing.scripted import call, interrupted, say
-from loom.types import ChatMessage, ChatResponse, Role, StopReason, ToolCall, Usage
+from loom.types import ChatMessage, ChatResponse, Role, StopReason, TextPart, ThinkingPart, ToolCall, Usage
 
 Wire = Callable[..., HTTPProvider]
 both = pytest.mark.parametrize("wire", WIRES)
@@ -61,10 +61,12 @@ async def test_whole_and_streamed_are_one_message(wire: Wire, piece: int | None)
 @both
 async def test_thinking_comes_first_and_is_kept(wire: Wire) -> None:
     reply = say("Four.", thinking="two and two", signature="c2ln" if wire is anthropic else None)
+    origin = "anthropic" if wire is anthropic else "openai_chat"
+    thought = ThinkingPart("two and two", "c2ln" if wire is anthropic else None, origin=origin)
     async with ModelServer([reply, reply], chunk=2) as server, wire(server.base_url) as provider:
         whole, events = await provider.chat(HELLO), await streamed(provider)
     assert whole == events[-1]
-    assert whole.message == reply.message
+    assert whole.message.content == (thought, TextPart("Four."))
     assert isinstance(events[0], ThinkingDeltaEvent)
 
 

@@ -75,6 +75,7 @@ VENDORS: dict[str, Vendor] = {
         "GEMINI_BASE_URL",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         "gemini-2.5-flash",
+        quirks={"thought_signatures": True},
     ),
     "deepseek": Vendor(
         "openai",
@@ -82,7 +83,8 @@ VENDORS: dict[str, Vendor] = {
         "DEEPSEEK_BASE_URL",
         ("DEEPSEEK_API_KEY",),
         "deepseek-chat",
-        quirks={"json_schema": False},
+        # In thinking mode DeepSeek refuses a conversation with tools in which a reply lacks the field.
+        quirks={"structured": "json", "reasoning_as": "reasoning_content", "reasoning_required": True},
     ),
     "qwen": Vendor(
         "openai",
@@ -90,7 +92,7 @@ VENDORS: dict[str, Vendor] = {
         "DASHSCOPE_BASE_URL",
         ("DASHSCOPE_API_KEY",),
         "qwen-plus",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "minimax": Vendor(
         "openai",
@@ -98,7 +100,7 @@ VENDORS: dict[str, Vendor] = {
         "MINIMAX_BASE_URL",
         ("MINIMAX_API_KEY",),
         "MiniMax-Text-01",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "groq": Vendor(
         "openai",
@@ -106,7 +108,7 @@ VENDORS: dict[str, Vendor] = {
         "GROQ_BASE_URL",
         ("GROQ_API_KEY",),
         "llama-3.3-70b-versatile",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "mistral": Vendor(
         "openai",
@@ -115,7 +117,7 @@ VENDORS: dict[str, Vendor] = {
         ("MISTRAL_API_KEY",),
         "mistral-small-latest",
         # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False},
+        quirks={"include_usage": False, "reasoning_as": "parts"},
     ),
     "openrouter": Vendor(
         "openai",
@@ -123,9 +125,12 @@ VENDORS: dict[str, Vendor] = {
         "OPENROUTER_BASE_URL",
         ("OPENROUTER_API_KEY",),
         "openai/gpt-4o",
+        quirks={"reasoning_as": "reasoning_details"},
     ),
     "xai": Vendor("openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4"),
-    "ollama": Vendor("openai", "http://localhost:11434/v1", "OLLAMA_BASE_URL"),
+    "ollama": Vendor(
+        "openai", "http://localhost:11434/v1", "OLLAMA_BASE_URL", quirks={"reasoning_as": "reasoning"}
+    ),
     "compatible": Vendor("openai", "", "", ("LOOM_API_KEY",)),
 }
 

@@ -1,7 +1,7 @@
-"""Images and documents of a message, read and checked before they go to a model service.
+"""Images, sounds and documents of a message, read and checked before they go to a model service.
 
-What a part names may come from outside, so only what *is* an image or a PDF by its first bytes is ever read
-into a request, from regular files only and up to a size. Addresses are passed on, never fetched here.
+What a part names may come from outside, so only what *is* an image, a sound or a PDF by its first bytes is ever
+read into a request, from regular files only and up to a size. Addresses are passed on, never fetched here.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def read_media(part: MediaPart) -> Media:
     content = _regular_file(source)
     media_type = _sniff(content)
     if media_type is None:
-        raise ConfigError(f"{source!r} is not a PNG, JPEG, GIF or WebP image, nor a PDF; it was not sent")
+        raise ConfigError(
+            f"{source!r} is not a PNG, JPEG, GIF or WebP image, a WAV, MP3, FLAC or Ogg sound, nor a PDF; "
+            "it was not sent"
+        )
     return Media(media_type, base64.b64encode(content).decode())
 
 
@@ -115,4 +118,16 @@ def _sniff(content: bytes) -> str | None:
         return "image/webp"
     if content.startswith(b"%PDF-"):
         return "application/pdf"
-    return None
+    return _sniff_sound(content)
+
+
+def _sniff_sound(content: bytes) -> str | None:
+    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
+        return "audio/wav"
+    # An MP3 begins with its tags, or with a frame: eleven bits set, then the number of its layer.
+    frame = content[:1] == b"\xff" and content[1:2] and content[1] & 0xE6 == 0xE2
+    if content.startswith(b"ID3") or frame:
+        return "audio/mpeg"
+    if content.startswith(b"fLaC"):
+        return "audio/flac"
+    return "audio/ogg" if content.startswith(b"OggS") else None
