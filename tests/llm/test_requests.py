@@ -18,6 +18,7 @@ from loom.types import (
     ChatMessage,
     FilePart,
     ImagePart,
+    OpaquePart,
     Part,
     Role,
     TextPart,
@@ -265,6 +266,121 @@ def test_open_dictionaries_are_not_called_strict() -> None:
     schema, strict = strict_schema(user_words)
     assert strict
     assert schema["properties"].keys() == {"default", "properties"}
+
+
+# --- dialects of chat completions ------------------------------------------------------------------------
+
+THOUGHT = ChatMessage(
+    Role.ASSISTANT,
+    (
+        ThinkingPart("hm ", origin="openai_chat"),
+        ThinkingPart("secret", "sig", None, "anthropic"),
+        ThinkingPart("yes", origin=None),
+        TextPart("Adding."),
+        OpaquePart("openai_chat", '{"reasoning_details":[{"type":"reasoning.encrypted","data":"1.50"}]}'),
+        OpaquePart("anthropic", '{"type":"server_tool_use"}'),
+    ),
+    tool_calls=(ToolCall("c1", "add", "{}", "c2ln"), ToolCall("c2", "add", "{}", '{"anthropic":{}}')),
+)
+
+
+async def reply(**dialect: Any) -> dict[str, Any]:
+    (sent,) = (await body(openai("http://h/v1", **dialect), [THOUGHT]))["messages"]
+    return {name: value for name, value in sent.items() if name not in ("role", "tool_calls")}
+
+
+async def test_reasoning_goes_back_where_a_service_wants_it() -> None:
+    assert await reply() == {"content": "Adding."}
+    assert await reply(reasoning_as="reasoning_content") == {
+        "content": "Adding.",
+        "reasoning_content": "hm yes",
+    }
+    assert await reply(reasoning_as="reasoning") == {"content": "Adding.", "reasoning": "hm yes"}
+    details = [{"type": "reasoning.encrypted", "data": "1.50"}]
+    assert await reply(reasoning_as="reasoning_details") == {
+        "content": "Adding.",
+        "reasoning_details": details,
+    }
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in ("hm ", "yes")]
+    assert await reply(reasoning_as="parts") == {"content": [*parts, {"type": "text", "text": "Adding."}]}
+
+
+async def test_replies_without_reasoning_say_so_only_where_they_must() -> None:
+    plain = [ChatMessage(Role.ASSISTANT, "Hi."), ChatMessage(Role.USER, "x")]
+    for name in ("reasoning_content", "reasoning", "reasoning_details", "parts"):
+        (sent, _) = (await body(openai("http://h/v1", reasoning_as=name), list(plain)))["messages"]
+        assert sent == {"role": "assistant", "content": "Hi."}
+    required = openai("http://h/v1", reasoning_as="reasoning_content", reasoning_required=True)
+    (sent, _) = (await body(required, plain))["messages"]
+    assert sent == {"role": "assistant", "content": "Hi.", "reasoning_content": ""}
+
+
+async def test_reasoning_without_details_goes_back_as_text() -> None:
+    thought = ChatMessage(Role.ASSISTANT, (ThinkingPart("hm", origin="openai_chat"), TextPart("Hi.")))
+    (sent,) = (await body(openai("http://h/v1", reasoning_as="reasoning_details"), [thought]))["messages"]
+    assert sent == {"role": "assistant", "content": "Hi.", "reasoning": "hm"}
+    for data in ("", "[]", "{}", "no json"):
+        odd = [ChatMessage(Role.ASSISTANT, (OpaquePart("openai_chat", data),))]
+        with pytest.raises(ConfigError, match="opaque part"):
+            await body(openai("http://h/v1", reasoning_as="reasoning_details"), odd)
+
+
+async def test_signed_calls_go_back_signed_to_who_signed_them() -> None:
+    (sent,) = (await body(openai("http://h/v1"), [THOUGHT]))["messages"]
+    assert not [call for call in sent["tool_calls"] if "extra_content" in call]
+    (sent,) = (await body(openai("http://h/v1", thought_signatures=True), [THOUGHT]))["messages"]
+    first, second = sent["tool_calls"]
+    assert first["extra_content"] == {"google": {"thought_signature": "c2ln"}}
+    assert "extra_content" not in second
+
+
+async def test_dialects_do_not_share_what_a_message_was_encoded_as() -> None:
+    for _ in range(2):
+        assert "reasoning" in await reply(reasoning_as="reasoning")
+        assert "reasoning" not in await reply()
+    assert sum(key.startswith("openai_chat") for key in vars(THOUGHT)) >= 2
+
+
+async def test_tools_of_the_service_stand_beside_ours() -> None:
+    served = {"type": "web_search", "web_search": {"enable": True}}
+    sent = await body(openai("http://h/v1", extensions={"tools": [served]}), tools=[ADD])
+    assert sent["tools"][0] == served
+    assert sent["tools"][1]["function"]["name"] == "add"
+    sent = await body(openai("http://h/v1"), settings=ModelSettings(extensions={"tools": [served]}))
+    assert sent["tools"] == [served]
+
+
+async def test_sounds_from_files_and_data(tmp_path: Path) -> None:
+    beginnings = {
+        "a.wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+        "a.mp3": (b"ID3\x04", "mp3"),
+        "b.mp3": (b"\xff\xfb\x90\x44", "mp3"),
+        "a.flac": (b"fLaC\0", "flac"),
+        "a.ogg": (b"OggS\0", "ogg"),
+    }
+    for name, (content, form) in beginnings.items():
+        (tmp_path / name).write_bytes(content)
+        (sent,) = (await body(openai("http://h/v1"), picture(AudioPart(str(tmp_path / name)))))["messages"]
+        sound = {"data": base64.b64encode(content).decode(), "format": form}
+        assert sent["content"][1] == {"type": "input_audio", "input_audio": sound}
+    (sent,) = (await body(openai("http://h/v1"), picture(AudioPart("data:audio/x-wav;base64,AA=="))))[
+        "messages"
+    ]
+    assert sent["content"][1]["input_audio"]["format"] == "wav"
+    (tmp_path / "aac").write_bytes(b"\xff\xf1\x50\x80")
+    for source in ("https://x.example/a.wav", str(tmp_path / "aac")):
+        with pytest.raises(ConfigError):
+            await body(openai("http://h/v1"), picture(AudioPart(source)))
+
+
+async def test_files_of_tool_results_follow_after_the_last_result(tmp_path: Path) -> None:
+    file = tmp_path / "paper.pdf"
+    file.write_bytes(b"%PDF-1.7 ...")
+    talk = [*picture(FilePart(str(file)), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
+    sent = (await body(openai("http://h/v1"), talk))["messages"]
+    assert [message["role"] for message in sent] == ["tool", "tool", "user"]
+    assert sent[2]["content"][0]["text"].startswith("Files returned")
+    assert sent[2]["content"][1]["file"]["filename"] == "paper.pdf"
 
 
 # --- headers ------------------------------------------------------------------------------------------

@@ -161,7 +161,8 @@ def meaning(body: Json) -> Json:
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else system
     meant["system"] = [block for block in map(_meant_block, blocks) if block["text"].strip()]
     meant["messages"] = [
-        {"role": message["role"], "content": _meant_blocks(message["content"])} for message in body["messages"]
+        {"role": message["role"], "content": _meant_blocks(message["content"])}
+        for message in body["messages"]
     ]
     # We also mark the turn before the last, and tools; what matters is that the end is marked as recorded.
     for message in meant["messages"][:-1]:

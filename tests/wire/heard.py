@@ -14,6 +14,7 @@ from loom.llm.base import reply_text
 from loom.types import ChatResponse, ThinkingPart, Usage
 
 Json = dict[str, Any]
+FIXTURES_OF = Path(__file__).parent / "fixtures"
 
 
 @dataclass
@@ -44,13 +45,13 @@ def by_us(response: ChatResponse) -> Heard:
 
 def fixtures(wire: str) -> list[Any]:
     """Our own cases of a wire as pytest parameters: written from documentation, there in a fresh clone."""
-    found = map(read, sorted((Path(__file__).parent / "fixtures" / wire).glob("*.json")))
+    found = map(read, sorted((FIXTURES_OF / wire).glob("*.json")))
     return [pytest.param(recording, id=f"our own {recording}") for recording in found]
 
 
 def notes(wire: str, case: str) -> Json:
     """What a fixture says of itself besides its exchanges."""
-    path = Path(__file__).parent / "fixtures" / wire / f"{case}.json"
+    path = FIXTURES_OF / wire / f"{case}.json"
     said: Json = json.loads(path.read_text(encoding="utf-8"))
     return {name: value for name, value in said.items() if name != "interactions"}
 

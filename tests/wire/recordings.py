@@ -24,7 +24,9 @@ FOLDER = Path(
 )
 PIECES = (1, 7, 64, None)
 """Bytes written at once; 1 and 7 cut inside characters, events and line ends."""
-_TRANSPORT = frozenset({"connection", "content-encoding", "content-length", "content-type", "transfer-encoding"})
+_TRANSPORT = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "transfer-encoding"}
+)
 
 
 @dataclass(frozen=True)

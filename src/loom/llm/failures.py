@@ -20,6 +20,7 @@ from ..errors import (
     AuthenticationError,
     ContextOverflowError,
     InvalidRequestError,
+    LoomError,
     MalformedReplyError,
     ProviderError,
     ProviderUnavailableError,
@@ -88,7 +89,7 @@ class FailureReader:
         if wait is None and status == 429 and complaint.retry_after is None:
             wait = allowance_reset(headers, self._clock)
         complaint = complaint._replace(
-            request_id=headers.get("x-request-id") or headers.get("request-id") or complaint.request_id,
+            request_id=request_id(headers) or complaint.request_id,
             retry_after=complaint.retry_after if wait is None else wait,
         )
         error = self._typed(status, complaint)
@@ -204,12 +205,12 @@ def _complaint(said: dict[str, Any]) -> Complaint:
     named = [inner.get(key) for key in ("type", "code", "status")] + [said.get("code")]
     words = [word for word in named if isinstance(word, str)]
     numbers = [number for number in named if isinstance(number, int) and 400 <= number < 600]
-    request_id = said.get("request_id") or inner.get("request_id")
+    request = said.get("request_id") or inner.get("request_id")
     return Complaint(
         message=_one_line(message),
         words=frozenset(word.lower() for word in words),
         status=numbers[0] if numbers else None,
-        request_id=request_id if isinstance(request_id, str) else None,
+        request_id=request if isinstance(request, str) else None,
         retry_after=_retry_delay(inner.get("details")),
         code=next((word for word in words[1:] + words[:1]), None),
     )
@@ -235,6 +236,18 @@ def _plain_text(body: bytes) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text[: 4 * MAX_MESSAGE_CHARS].split())
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """What the service calls this request, for its support desk."""
+    return headers.get("x-request-id") or headers.get("request-id")
+
+
+def named(error: LoomError, headers: Mapping[str, str]) -> LoomError:
+    """``error``, found in a reply with these headers, with the request's name where the body had none."""
+    if isinstance(error, ProviderError | ContextOverflowError) and error.request_id is None:
+        error.request_id = request_id(headers)
+    return error
 
 
 def retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import LoomError
 from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
+from .failures import named
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
 from .sse import SSEReader
 from .turns import Turn
@@ -162,6 +163,8 @@ class HTTPProvider(HTTPService, LLMProvider):
                 except LoomError as error:
                     delay = None if shown else patience.delay(error)
                     if delay is None:
+                        if reply is not None:
+                            named(error, reply.headers)
                         raise
                 finally:
                     if reply is not None:
