@@ -161,13 +161,19 @@ async def test_their_own_client_counts_the_same() -> None:
         assert counted.input_tokens == json.loads(exchange.body)["input_tokens"]
 
 
-@pytest.mark.parametrize("recording", recordings("anthropic"))
-async def test_a_recorded_tool_for_the_answer_is_the_tool_we_would_use(recording: Recording) -> None:
-    """Where a client asked for a shape by a tool of its own, asking us for the shape sends the same."""
-    body = recording.exchanges[0].request
+def asks_for_a_shape(recording: Recording | None) -> bool:
+    """Whether a client asked for a shape by a tool of its own, as we do where a model cannot help it."""
+    body = recording.exchanges[0].request if recording else {}
     names = [tool["name"] for tool in body.get("tools", [])]
-    if "final_result" not in names or body["tool_choice"] != {"type": "any"} or "thinking" in body:
-        return
+    return "final_result" in names and body.get("tool_choice") == {"type": "any"} and "thinking" not in body
+
+
+SHAPED = [case for case in recordings("anthropic") if case.marks or asks_for_a_shape(case.values[0])]
+
+
+@pytest.mark.parametrize("recording", SHAPED)
+async def test_asking_for_a_shape_sends_the_tool_that_another_client_made_up(recording: Recording) -> None:
+    body = recording.exchanges[0].request
     request = said(body, Replies())
     answer = next(tool for tool in request.tools if tool.name == "final_result")
     others = [tool for tool in request.tools if tool is not answer]
