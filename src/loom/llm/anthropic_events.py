@@ -53,7 +53,7 @@ class Delta(Struct, gc=False):
     container: Any = None
 
 
-class Event(Struct, gc=False):
+class StreamEvent(Struct, gc=False):
     """One event of a stream."""
 
     type: str
@@ -65,6 +65,6 @@ class Event(Struct, gc=False):
     error: Any = None
 
 
-decode_event = msgspec.json.Decoder(Event).decode
+decode_event = msgspec.json.Decoder(StreamEvent).decode
 decode_message = msgspec.json.Decoder(Message).decode
 decode_block = msgspec.json.Decoder(Block).decode

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
-from .anthropic_events import Block, Delta, Event, Message, decode_block, decode_event, decode_message
+from .anthropic_events import Block, Delta, StreamEvent, Message, decode_block, decode_event, decode_message
 from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
@@ -144,7 +144,7 @@ class AnthropicReply:
 
     # --- events -----------------------------------------------------------------------------------
 
-    def _event(self, name: bytes, data: bytes) -> Event:
+    def _event(self, name: bytes, data: bytes) -> StreamEvent:
         try:
             return decode_event(data)
         except (ValueError, RecursionError):
@@ -209,7 +209,7 @@ class AnthropicReply:
         self._builder.call(call.slot, unique, block.name, signature=extras)
         return (ToolCallDeltaEvent(call.slot, unique, block.name),)
 
-    def _grow(self, event: Event, data: bytes) -> Sequence[ProviderEvent]:
+    def _grow(self, event: StreamEvent, data: bytes) -> Sequence[ProviderEvent]:
         delta = event.delta
         if delta is None:
             return ()
