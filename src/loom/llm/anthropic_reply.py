@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
-from .anthropic_events import Block, Delta, StreamEvent, Message, decode_block, decode_event, decode_message
+from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
 from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
