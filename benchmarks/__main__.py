@@ -13,7 +13,7 @@ from .figures import GROUPS, Job, plan, table_of
 from .measure import Measured, measure
 from .peers.environment import python_of, versions_of
 from .processes import Failed, model_server
-from .registry import OURS, PEERS, ROWS
+from .registry import OURS, PEERS, ROWS, WIRES
 from .report import as_data, markdown
 
 
@@ -35,7 +35,7 @@ def main() -> int:
     if options.output:
         report = as_data(lines, rows, server_cpu=effort.server)
         options.output.write_text(json.dumps(report, indent=1) + "\n")
-    own = {row.name for row in OURS}
+    own = {row.name for row in (*OURS, *WIRES)}
     return int(any(measured.errors for measured in rows if measured.row.name in own))
 
 
@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
         description="What the framework costs on top of the model, beside loops written by hand. Times are "
         "never asserted: read the ratios.",
     )
-    own, peers = [row.name for row in OURS], [row.name for row in PEERS]
+    own, peers = [row.name for row in (*OURS, *WIRES)], [row.name for row in PEERS]
     add = parser.add_argument
     add("--quick", action="store_true", help="one repetition and smaller numbers: about a minute")
     add("--only", nargs="+", default=[], choices=GROUPS, metavar="NAME", help=f"of {', '.join(GROUPS)}")

@@ -67,7 +67,7 @@ def measure(
     for job in jobs:
         for repetition in range(1 if job.scenario == "import" else repeats):
             for measured in rows:
-                if measured.failed(job):
+                if measured.failed(job) or not measured.row.wants(job.group):
                     continue
                 _say(f"{job.group} {_shown(job)} {repetition + 1}/{repeats} {measured.row.name}")
                 try:
@@ -83,7 +83,7 @@ def _one(job: Job, measured: Measured, server: Server, profile: int) -> dict[str
     if job.scenario == "import":
         return _imports(row, python, job.given["times"])
     order: dict[str, Any] = {
-        "module": row.module, "scenario": job.scenario, "server": server.url, "given": job.given,
+        "module": row.module, "client": row.client, "scenario": job.scenario, "server": server.url, "given": job.given,
         "profile": profile,
     }  # fmt: skip
     return run_worker(python, order, job.seconds)

@@ -1,4 +1,4 @@
-"""The scripted model service: OpenAI's chat completions on loopback, in a process of its own.
+"""The scripted model service on loopback, in a process of its own.
 
 A raw asyncio protocol that writes replies rendered beforehand (``replies.py``), so that it costs far
 less than any client. Which reply comes next is told by the number of tool results in the request: the server
@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from .descriptors import raise_descriptor_limit
-from .replies import Script, burst, script_of, streamed_reply, whole_reply
+from .replies import Script, script_of, streamed_reply, whole_reply
 
 _LARGEST_REQUEST = 64 * 1024 * 1024
 _AHEAD = 0.002
@@ -64,22 +64,20 @@ class ModelProtocol(asyncio.Protocol):
         except ValueError:
             self._write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
-        results = body.count(b'"role":"tool"') or body.count(b'"role": "tool"')
-        streaming = b'"stream":true' in body or b'"stream": true' in body
+        streaming = path.endswith("alt=sse") or b'"stream":true' in body or b'"stream": true' in body
+        reply = _streamed(path, script, body) if streaming else (_whole(path, script, body),)
         loop = asyncio.get_running_loop()
         if streaming and script.pace:
-            loop.call_later(script.delay / 1000, self._pace, script, results)
+            loop.call_later(script.delay / 1000, self._pace, reply, script.pace / 1_000_000)
+        elif script.delay:
+            loop.call_later(script.delay / 1000, self._write, b"".join(reply))
         else:
-            reply = burst(script, results) if streaming else whole_reply(script, results)
-            if script.delay:
-                loop.call_later(script.delay / 1000, self._write, reply)
-            else:
-                self._write(reply)
+            self._write(b"".join(reply))
 
-    def _pace(self, script: Script, results: int) -> None:
-        head, *chunks = streamed_reply(script, results)
+    def _pace(self, reply: tuple[bytes, ...], pace: float) -> None:
+        head, *chunks = reply
         self._write(head)
-        self._next_piece(chunks, 0, asyncio.get_running_loop().time(), script.pace / 1_000_000)
+        self._next_piece(chunks, 0, asyncio.get_running_loop().time(), pace)
 
     def _next_piece(self, chunks: list[bytes], number: int, due: float, pace: float) -> None:
         if self._transport.is_closing():
@@ -93,6 +91,35 @@ class ModelProtocol(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
+
+
+_WIRES = {"messages": "anthropic", "responses": "openai_responses"}
+"""The last word of a path, and the wire it belongs to; Gemini's has a verb after a colon."""
+
+
+def _wire(path: str) -> str:
+    last = path.split("?")[0].rpartition("/")[2]
+    return "gemini" if ":" in last else _WIRES.get(last, "openai_chat")
+
+
+def _whole(path: str, script: Script, body: bytes) -> bytes:
+    if (wire := _wire(path)) == "openai_chat":
+        return whole_reply(script, _results(body))
+    from . import wire_replies  # ours alone: the environments of peers do not have loom
+
+    return wire_replies.whole_reply(wire, script, body.count(wire_replies.RESULTS[wire]))
+
+
+def _streamed(path: str, script: Script, body: bytes) -> tuple[bytes, ...]:
+    if (wire := _wire(path)) == "openai_chat":
+        return streamed_reply(script, _results(body))
+    from . import wire_replies
+
+    return wire_replies.streamed_reply(wire, script, body.count(wire_replies.RESULTS[wire]))
+
+
+def _results(body: bytes) -> int:
+    return body.count(b'"role":"tool"') or body.count(b'"role": "tool"')
 
 
 def _content_length(head: bytes) -> int:

@@ -10,7 +10,8 @@ class Row:
     """One client. ``entry`` imports its front door, ``ready`` all an OpenAI-compatible agent comes to need.
 
     ``requirements`` are what a peer's environment is made of; ours are in the environment already.
-    ``versions`` are the distributions whose versions are shown.
+    ``versions`` are the distributions whose versions are shown. ``client`` is the class in the module, where
+    that has several. ``only`` are the groups of figures it is measured for; empty: all.
     """
 
     name: str
@@ -19,6 +20,12 @@ class Row:
     ready: str
     requirements: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    client: str = "CLIENT"
+    only: tuple[str, ...] = ()
+
+    def wants(self, group: str) -> bool:
+        """Whether it is measured for this group of figures."""
+        return not self.only or group in self.only
 
 
 # Building the live parts brings in what an agent like that needs: nothing here has to know the modules.
@@ -61,6 +68,20 @@ OURS = (
         _LOOM_LOOP_READY,
     ),
 )
+
+_BY_WIRE = ("step", "token")
+WIRES = tuple(
+    Row(
+        f"loom_{wire}",
+        "benchmarks.clients.loom_wires",
+        "import loom",
+        "import loom",
+        client=client,
+        only=_BY_WIRE,
+    )
+    for wire, client in (("anthropic", "Anthropic"),)
+)
+"""The same agent over the other wires, for what depends on the wire."""
 
 PEERS = (
     Row(
@@ -106,4 +127,4 @@ PEERS = (
     ),
 )
 
-ROWS = {row.name: row for row in (*OURS, *PEERS)}
+ROWS = {row.name: row for row in (*OURS, *WIRES, *PEERS)}

@@ -1,13 +1,14 @@
 """The replies of the scripted model, rendered once and kept as bytes that are ready to be written.
 
 A script is a few numbers in the path of the base URL, so that one server serves every scenario at once:
-``/steps/50/delay/200/v1/chat/completions``. Standard library only: peers' environments import this too.
+``/steps/50/delay/200/v1/chat/completions``. What follows ``/v1`` names the wire. Standard library only: peers'
+environments import this too. The wires that only our own rows speak are rendered by ``wire_replies``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,8 +52,9 @@ class Script:
 @lru_cache(maxsize=256)
 def script_of(path: str) -> Script:
     """The script a request path asks for. Raises ValueError for a path that names none."""
-    parts = urlsplit(path).path.strip("/").removesuffix("/v1/chat/completions").split("/")
-    if len(parts) % 2:
+    before, version, _ = urlsplit(path).path.partition("/v1")
+    parts = before.strip("/").split("/")
+    if not version or len(parts) % 2:
         raise ValueError(f"{path} is no script")
     named: dict[str, Any] = dict(zip(parts[::2], parts[1::2], strict=True))
     if not named.keys() <= set(Script.__slots__):
@@ -71,24 +73,24 @@ def whole_reply(script: Script, results: int) -> bytes:
         reason = "stop"
     choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
     body = _json({**_envelope("chat.completion"), "choices": [choice], "usage": _USAGE})
+    return sized(body)
+
+
+def sized(body: bytes) -> bytes:
+    """A response in one piece."""
     return (_HEAD % b"application/json") + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 @lru_cache(maxsize=1024)
 def streamed_reply(script: Script, results: int) -> tuple[bytes, ...]:
     """The same as a stream: the head of the response, then its chunks in HTTP's chunked coding."""
+    return chunked(_events(script, results))
+
+
+def chunked(events: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The head of a streamed response, and its events in HTTP's chunked coding."""
     head = (_HEAD % b"text/event-stream") + b"Transfer-Encoding: chunked\r\n\r\n"
-    return (
-        head,
-        *(b"%x\r\n%s\r\n" % (len(event), event) for event in _events(script, results)),
-        b"0\r\n\r\n",
-    )
-
-
-@lru_cache(maxsize=1024)
-def burst(script: Script, results: int) -> bytes:
-    """The whole stream as one piece."""
-    return b"".join(streamed_reply(script, results))
+    return (head, *(b"%x\r\n%s\r\n" % (len(event), event) for event in events), b"0\r\n\r\n")
 
 
 def _events(script: Script, results: int) -> Iterator[bytes]:
@@ -122,7 +124,7 @@ def _calls(script: Script, results: int) -> list[dict[str, Any]]:
 
 
 def _pieces(tokens: int) -> Iterator[str]:
-    return (f" word{number}" for number in range(tokens))
+    return (f" word{number:04d}" for number in range(tokens))
 
 
 def _envelope(kind: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .client import Client, NotOffered
 async def _measure(order: dict[str, Any]) -> dict[str, float]:
     from .scenarios import SCENARIOS
 
-    client: Client = importlib.import_module(order["module"]).CLIENT()
+    client: Client = getattr(importlib.import_module(order["module"]), order["client"])()
     return await SCENARIOS[order["scenario"]](client, order["server"], **order["given"])
 
 

@@ -75,8 +75,8 @@ FLOORS = {
     "kernel": ["kernel"],
     "declarations": ["config"],
     "edges": [
-        "auth", "heartbeat", "hitl", "llm", "mcp", "search", "skills", "sources", "store", "telemetry",
-        "testing", "tools",
+        "auth", "heartbeat", "hitl", "llm", "mcp", "media", "routing", "search", "skills", "sources", "store",
+        "telemetry", "testing", "tools",
     ],
     "assembly": ["assembly", "loop", "loop_events", "short_replies"],
     "public": ["agent", "compat", "orchestration", "runtime"],

@@ -21,6 +21,10 @@ class LoomAgent(Client):
     def tool(self, function: Any, *, together: bool = False, asks: bool = False) -> Any:
         return loom.tool(concurrency_safe=together, requires_permission=asks or None)(function)
 
+    def model(self, base_url: str) -> loom.Model:
+        """The model and with it the wire."""
+        return loom.Model.openai(MODEL, base_url=base_url, api_key=KEY)
+
     def agent(
         self,
         base_url: str,
@@ -30,7 +34,7 @@ class LoomAgent(Client):
         human: loom.Human | None = None,
     ) -> loom.Agent:
         return loom.Agent(
-            model=loom.Model.openai(MODEL, base_url=base_url, api_key=KEY),
+            model=self.model(base_url),
             instructions=INSTRUCTIONS,
             tools=tools,
             runtime=_UNLIMITED,

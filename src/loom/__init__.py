@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .config.abilities import Files, Web
     from .config.model import Generation, Instructions, Model, Price
+    from .config.models import FallbackModel, RoutedModel
     from .errors import LoomError
     from .events import Event
     from .hitl.base import Human
@@ -45,6 +46,7 @@ _HOMES = {
     "ChatMessage": ".types",
     "ErrorInfo": ".types",
     "Event": ".events",
+    "FallbackModel": ".config.models",
     "FileSessionStore": ".store.file",
     "Files": ".config.abilities",
     "Generation": ".config.model",
@@ -61,6 +63,7 @@ _HOMES = {
     "Price": ".config.model",
     "Request": ".requests",
     "Role": ".types",
+    "RoutedModel": ".config.models",
     "Run": ".runtime.run",
     "RunContext": ".tools.base",
     "RunRecord": ".store.base",
@@ -99,6 +102,7 @@ __all__ = [
     "ChatMessage",
     "ErrorInfo",
     "Event",
+    "FallbackModel",
     "FileSessionStore",
     "Files",
     "Generation",
@@ -115,6 +119,7 @@ __all__ = [
     "Price",
     "Request",
     "Role",
+    "RoutedModel",
     "Run",
     "RunContext",
     "RunRecord",

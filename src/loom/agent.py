@@ -13,19 +13,19 @@ from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .config.model import Generation, Instructions, Model
+    from .config.model import Generation, Instructions
+    from .config.models import AnyModel
     from .events import Event
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
-    from .llm.base import LLMProvider
     from .policies.governance import GovernancePolicy
     from .policies.profile import Runtime
     from .runtime.child import AgentTool
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
     from .safety.veto import SafetyRule
-    from .signals import RuntimeTask
+    from .signals import TaskInput
     from .store.base import SessionStore
     from .tools.base import RunContext
 
@@ -36,12 +36,13 @@ class Agent(Generic[OutputT, DepsT]):
     """An agent, declared: a model, instructions, tools, and how they may be used.
 
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
-    else the embedded offline model) or a provider object. ``tools`` are functions with ``@tool`` and
-    handlers; ``capabilities`` are grants such as ``Files(...)``. ``output_type`` (pydantic model, dataclass,
-    TypedDict) makes ``result.output`` a validated value of it. ``deps`` is any object that tools get in
-    their context. ``human`` answers requests while the process lives: an object with ``ask`` or a function;
-    without one a run that needs an answer waits. ``session_store`` keeps sessions; without one they live in
-    memory. ``governance`` and ``safety_rules`` replace and add to those of ``runtime``.
+    else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
+    ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
+    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
+    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
+    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
+    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
+    ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -56,7 +57,7 @@ class Agent(Generic[OutputT, DepsT]):
     def __init__(
         self,
         *,
-        model: Model | LLMProvider | str = "auto",
+        model: AnyModel = "auto",
         instructions: str | Instructions = "",
         tools: Sequence[Any] = (),
         capabilities: Sequence[Any] = (),
@@ -92,10 +93,13 @@ class Agent(Generic[OutputT, DepsT]):
     # --- verbs ----------------------------------------------------------------------------------------
 
     async def run(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> RunResult[OutputT]:
         """Run one task in a session of its own and return its result.
 
+        ``task`` is text, a ``RuntimeTask``, or a sequence of text and parts in the order the model is to see
+        them: ``agent.run(["What is this?", ImagePart("cat.png")])``. Files are read before the run begins;
+        raises ConfigError for one that cannot be read or is not what its part says.
         Never raises for what the model or a tool did: look at ``result.state``. Such a session lives in
         memory and is forgotten when the run ends; one that waits is found again by
         ``agent.session(SessionConfig(id=result.session_id))``. Use a session for what must last.
@@ -103,13 +107,16 @@ class Agent(Generic[OutputT, DepsT]):
         return await self._one_off().run(task, context=context, deps=deps)
 
     def stream(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run."""
+        """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
+
+        With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.
+        """
         return self._one_off().stream(task, context=context, deps=deps)
 
     def run_sync(
-        self, task: str | RuntimeTask, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
+        self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
     ) -> RunResult[OutputT]:
         """``run`` for code that is not async. Inside a running event loop it works on a thread of its own."""
         return _complete(self.run(task, context=context, deps=deps))

@@ -33,14 +33,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .types import ErrorInfo
+from .types import Attempt, ErrorInfo
 
 
 class LoomError(Exception):
-    """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise."""
+    """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise.
+
+    ``attempts`` are the models that were asked in vain, where several may be.
+    """
 
     code: ClassVar[str] = "error"
     retryable: bool = False
+    attempts: tuple[Attempt, ...] = ()
 
     def info(self) -> ErrorInfo:
         """This error as data, with its cause, for results, logs and stores."""

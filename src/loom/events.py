@@ -17,7 +17,7 @@ from msgspec import Struct
 from .errors import StoreCorrupted
 from .requests import Answer, Request
 from .signals import RuntimeTask
-from .types import ChatMessage, ErrorInfo, Limits, RunState, StopReason, ToolResult, Usage, jsonable
+from .types import Attempt, ChatMessage, ErrorInfo, Limits, RunState, StopReason, ToolResult, Usage, jsonable
 
 _ENVELOPE = frozenset({"run_id", "session_id", "seq", "at"})
 
@@ -168,8 +168,23 @@ class ToolCallDelta(Event, frozen=True, kw_only=True, tag="tool_call.delta"):
     arguments: str = ""
 
 
+class PartialOutput(Event, frozen=True, kw_only=True, tag="output.partial"):
+    """The typed output as far as it came: plain data, not validated, and not to be changed.
+
+    Only for agents with an ``output_type``, while the model is writing. Strings are cut where the text is, a
+    number is there when it has ended; a large value is shown less often than a small one.
+    """
+
+    durable = False
+    value: Any
+
+
 class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
-    """The model's whole reply. ``cost`` is None when the model's price is not known."""
+    """The model's whole reply. ``cost`` is None when the model's price is not known.
+
+    ``attempts`` is empty when the first model asked has answered; else it holds those that failed before and,
+    last, the one that answered. ``usage`` is of the reply alone; ``cost`` is of all of them.
+    """
 
     iteration: int
     message: ChatMessage
@@ -178,6 +193,16 @@ class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
     model: str = ""
     cost: float | None = None
     duration_ms: int = 0
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def spent(self) -> Usage:
+        """The tokens of the reply and of the attempts that failed before it."""
+        spent = self.usage
+        for attempt in self.attempts:
+            if attempt.error is not None:
+                spent += attempt.usage
+        return spent
 
 
 # --- tools --------------------------------------------------------------------------------------------
@@ -321,6 +346,7 @@ AnyEvent = (
     | TextDelta
     | ThinkingDelta
     | ToolCallDelta
+    | PartialOutput
     | ModelReplied
     | ToolRequested
     | ToolDecided

@@ -5,6 +5,7 @@ No session, no store: the messages go in, a turn comes out, and nothing of it st
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import secrets
 import time
@@ -45,8 +46,10 @@ from .loop_events import (
     ToolExecStartEvent,
     TurnEvent,
 )
+from .media import attached
 from .policies.governance import GovernancePolicy
 from .requests import Answer, Request
+from .safety.media import name_files
 from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
@@ -134,6 +137,8 @@ class Agent:
     ) -> AgentTurn:
         """Answer the conversation, calling tools as needed. The list is not changed.
 
+        Files that parts of the user's messages name are read, so pass ``loom.media.refuse_files`` the parts
+        that others wrote; ``turn.messages`` holds what was sent. Raises ConfigError for one that cannot be.
         Raises ProviderError, ContextOverflowError or HookFailed when no answer could be had; running out of
         model calls, a reply cut short and repeated failure are told in the turn's ``state`` and ``error``.
         """
@@ -193,6 +198,7 @@ class Agent:
         await _call(config.on_event, "turn_start", {"num_messages": len(said)})
         if config.on_before_turn is not None:
             said = list(await _call(config.on_before_turn, said) or said)
+        said = await _with_files_read(said)
         said = spelled_out(said, yes=config.affirmatives, no=config.negatives)
         if model_id is None and config.choose_model is not None:
             model_id = config.choose_model(said)
@@ -339,6 +345,14 @@ def _told(event: Event, turn: _Turn) -> TurnEvent | None:
             return ErrorEvent(error.message, error.code, error.status, error.retryable)
         case _:
             return None
+
+
+async def _with_files_read(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """``messages`` with the files in them that the user's name. What models and tools said can name none."""
+    said = [m.content for m in messages if m.role is Role.USER]
+    if not any(isinstance(content, tuple) and name_files(content) for content in said):
+        return messages
+    return await asyncio.to_thread(lambda: [attached(m) if m.role is Role.USER else m for m in messages])
 
 
 def _goal(messages: Sequence[ChatMessage]) -> str:

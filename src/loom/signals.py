@@ -4,34 +4,59 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
 
+from .types import AudioPart, FilePart, ImagePart, Part, TextPart, VideoPart
+
 SignalUrgency = Literal["low", "normal", "high", "critical"]
 
 
 class RuntimeTask(Struct, frozen=True, omit_defaults=True):
-    """Work asked for: a goal, and optionally structured input, criteria of success and metadata."""
+    """Work asked for: a goal, and optionally structured input, criteria of success and metadata.
+
+    ``attachments`` are shown to the model after the goal. When there is text among them they are the whole
+    message, in their order, and the goal is its text. A task is data and may come over a wire, so they are
+    ``data:`` and web URLs, never paths: see ``loom.media``.
+    """
 
     goal: str
     input: dict[str, Any] = {}
     criteria: list[str] = []
     metadata: dict[str, Any] = {}
+    attachments: list[Part] = []
 
     @classmethod
-    def from_input(cls, task: RuntimeTask | str) -> RuntimeTask:
-        """Accept a task or plain text. Raises TypeError for anything else, ValueError for no text."""
-        if isinstance(task, str):
-            if not task.strip():
-                raise ValueError("a task needs some text")
-            return cls(goal=task)
-        if type(task) is not RuntimeTask:
-            raise TypeError(f"a task is text or a RuntimeTask, not {type(task).__name__}")
-        return task
+    def from_input(cls, task: TaskInput) -> RuntimeTask:
+        """Accept a task, text, or a sequence of text and media parts, which are kept in order.
+
+        Raises TypeError for anything else, ValueError for no text.
+        """
+        if isinstance(task, RuntimeTask):
+            if type(task) is not RuntimeTask:
+                raise TypeError(f"a task is text, parts or a RuntimeTask, not {type(task).__name__}")
+            return task
+        parts = _parts([task] if isinstance(task, str) else task)
+        texts = [part.text for part in parts if isinstance(part, TextPart) and part.text.strip()]
+        if not texts:
+            raise ValueError("a task needs some text")
+        if all(isinstance(part, TextPart) for part in parts[: len(texts)]):
+            del parts[: len(texts)]  # all of the text comes first
+        return cls(goal="\n\n".join(texts), attachments=parts)
+
+    def content(self, before: str = "", after: str = "") -> str | tuple[Part, ...]:
+        """The goal and the attachments as a message says them, with text put before and after."""
+        text = "\n\n".join(piece for piece in (before, self.goal, after) if piece)
+        if not self.attachments:
+            return text
+        if not any(isinstance(part, TextPart) for part in self.attachments):
+            return (TextPart(text), *self.attachments) if text else tuple(self.attachments)
+        around = [(TextPart(piece),) if piece else () for piece in (before, after)]
+        return (*around[0], *self.attachments, *around[1])
 
     def to_context_payload(self) -> dict[str, Any]:
         """Input, criteria and metadata flattened into one dict, as context for the model."""
@@ -41,6 +66,25 @@ class RuntimeTask(Struct, frozen=True, omit_defaults=True):
         if self.metadata:
             payload["task_metadata"] = dict(self.metadata)
         return payload
+
+
+TaskInput = str | RuntimeTask | Sequence[str | Part]
+"""What can be asked for: text, a task, or text and parts in order. Parts may name files of this machine."""
+
+_ATTACHABLE = (TextPart, ImagePart, AudioPart, VideoPart, FilePart)
+
+
+def _parts(given: object) -> list[Part]:
+    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
+        raise TypeError(f"a task is text, parts or a RuntimeTask, not {type(given).__name__}")
+    parts: list[Part] = []
+    for item in cast("Sequence[object]", given):
+        part = TextPart(item) if isinstance(item, str) else item
+        if not isinstance(part, _ATTACHABLE):
+            raise TypeError(f"a task is made of text and media parts, not of {type(part).__name__}")
+        if not isinstance(part, TextPart) or part.text.strip():
+            parts.append(part)
+    return parts
 
 
 def _signal_id() -> str:

@@ -217,13 +217,27 @@ class Usage(Struct, frozen=True, omit_defaults=True):
         )
 
 
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
+
+    ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
+    what it had counted by then.
+    """
+
+    model: str
+    error: ErrorInfo | None = None
+    usage: Usage = Usage()
+    duration: float = 0.0
+
+
 class ChatResponse(Struct, frozen=True, omit_defaults=True):
-    """One whole reply of a model."""
+    """One whole reply of a model. ``attempts`` are the models asked for it in order, where several may be."""
 
     message: ChatMessage
     usage: Usage = Usage()
     stop_reason: StopReason = StopReason.UNKNOWN
     model: str = ""
+    attempts: tuple[Attempt, ...] = ()
 
 
 # --- tools ----------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.client import Client, Tools  # noqa: E402 - the benchmarks are not installed
 from benchmarks.figures import GROUPS, Goal, plan  # noqa: E402
 from benchmarks.processes import model_server  # noqa: E402
+from benchmarks.registry import OURS, WIRES  # noqa: E402
 from benchmarks.replies import Script, script_of  # noqa: E402
 from benchmarks.scenarios import SCENARIOS, Wrong  # noqa: E402
 
-ROWS = ["floor_raw", "floor_aiohttp", "loom", "loom_loop"]
+ROWS = [row.name for row in (*OURS, *WIRES)]
 
 
 def test_a_short_run_reports_every_row_without_an_error(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_short_run_reports_every_row_without_an_error(tmp_path: Path) -> None:
         assert row["errors"] == {}, name
         assert row["medians"]["step@3"] > 0, name
     head, _, line = done.stdout.splitlines()[:3]
-    assert [cell.strip() for cell in head.split("|")][3:7] == ROWS
+    assert [cell.strip() for cell in head.split("|")][3 : 3 + len(ROWS)] == ROWS
     assert "CPU of a tool step, run of 3" in line
 
 
@@ -96,7 +97,7 @@ async def test_the_server_follows_the_script_and_keeps_no_state() -> None:
         for results, reason in ((0, "tool_calls"), (4, "stop"), (2, "tool_calls"), (4, "stop")):
             choice = await asyncio.to_thread(ask, server.url, results)
             assert choice["finish_reason"] == reason
-        assert choice["message"]["content"] == " word0 word1 word2"
+        assert choice["message"]["content"] == " word0000 word0001 word0002"
 
 
 def test_tools_count_only_what_ran() -> None:

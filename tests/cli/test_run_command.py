@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -54,6 +55,46 @@ def test_on_a_terminal_text_comes_as_it_is_written_and_a_call_is_one_line(
     )
     assert "1,210 in (1,000 cached) + 39 out tokens" in lines[-1]
     assert "scripted" in lines[-1]
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
+
+
+def test_files_are_shown_to_the_model_and_kept(project: Path, serve: Serve) -> None:
+    (project / "cat").write_bytes(PNG)
+    (project / "dog").write_bytes(PNG + b"dog")
+    service = serve("Animals.", "Yes.")
+    words = ("run", "What is this?", "--session", "s", "--attach", "cat", "-a", "dog")
+    done = loom_here(*words, cwd=project, env=service.env)
+    assert (done.returncode, done.stdout) == (0, "Animals.\n")
+    os.remove(project / "cat")
+    again = loom_here("run", "Sure?", "--session", "s", cwd=project, env=service.env)
+    assert again.returncode == 0, again.stderr
+    expected = [base64.b64encode(content).decode() for content in (PNG, PNG + b"dog")]
+    for request in service.server.requests:
+        asked = next(m for m in request.body["messages"] if m["role"] == "user")["content"]
+        assert asked[0] == {"type": "text", "text": "What is this?"}
+        assert [part["image_url"]["url"].partition(",")[2] for part in asked[1:]] == expected
+    shown = loom_here("sessions", "show", "s", cwd=project).stdout
+    assert "[image/png, 48 bytes]" in shown
+    assert "[image/png, 51 bytes]" in shown
+    exported = loom_here("sessions", "export", "s", cwd=project).stdout
+    assert "image/png" in exported
+
+
+def test_a_file_that_cannot_be_shown_is_told_before_anything_is_sent(project: Path, serve: Serve) -> None:
+    (project / "tool.png").write_bytes(b"\x7fELF" + bytes(40))
+    service = serve("x")
+    for name, complaint in (
+        ("tool.png", "not sent"),
+        ("none.png", "does not exist"),
+        (".", "is a directory"),
+    ):
+        done = loom_here("run", "What?", "--attach", name, "--session", "s", cwd=project, env=service.env)
+        assert done.returncode == 2, done.stderr
+        assert complaint in done.stderr
+    assert service.server.requests == []
+    assert not (project / ".loom").exists()
 
 
 def test_no_color_means_none(project: Path, serve: Serve) -> None:

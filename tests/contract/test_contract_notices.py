@@ -117,6 +117,47 @@ class DeletesRowsOnly(InMemorySessionStore):
         self.sessions.pop(session_id, None)
 
 
+class SharesOutputs(InMemorySessionStore):
+    async def keep_output(self, session_id: str, reference: str, text: str, *, room: int = 10**7) -> None:
+        await super().keep_output("all", reference, text, room=room)
+
+    async def read_output(self, session_id: str, reference: str) -> str | None:
+        return await super().read_output("all", reference)
+
+
+class KeepsEveryOutput(InMemorySessionStore):
+    async def keep_output(self, session_id: str, reference: str, text: str, *, room: int = 10**7) -> None:
+        await super().keep_output(session_id, reference, text, room=10**9)
+
+
+class KeepsTheOldestOutputs(InMemorySessionStore):
+    async def keep_output(self, session_id: str, reference: str, text: str, *, room: int = 10**7) -> None:
+        try:
+            await super().keep_output(session_id, reference, text, room=room)
+        finally:
+            outputs = self.log._session(session_id).outputs
+            for name in sorted(outputs, reverse=True):
+                outputs[name] = outputs.pop(name)
+
+
+class TakesAnyReference(InMemorySessionStore):
+    async def keep_output(self, session_id: str, reference: str, text: str, *, room: int = 10**7) -> None:
+        await super().keep_output(session_id, reference.replace("/", "_"), text, room=room)
+
+
+class OutlivesItsSession(InMemorySessionStore):
+    def delete_session(self, session_id: str) -> None:
+        outputs = self.log._session(session_id).outputs
+        super().delete_session(session_id)
+        self.log._session(session_id).outputs = outputs
+
+
+class TidiesTexts(InMemorySessionStore):
+    async def read_output(self, session_id: str, reference: str) -> str | None:
+        found = await super().read_output(session_id, reference)
+        return None if found is None else found.replace("\r\n", "\n")
+
+
 class SaysItIsDurable(InMemorySessionStore):
     durable = True
 

@@ -9,7 +9,9 @@ from conversation import ADD, HELLO
 
 from loom.errors import LoomError
 from loom.llm.anthropic import AnthropicProvider
+from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.openai_responses import OpenAIResponsesProvider
 from loom.llm.wire import HTTPProvider
 from loom.types import ChatResponse
 
@@ -32,7 +34,20 @@ def openai_chat(url: str, **more: Any) -> HTTPProvider:
     return OpenAICompatibleProvider(url, KEY, "m", **_options(more))
 
 
-CLIENTS: dict[str, Callable[..., HTTPProvider]] = {"anthropic": anthropic, "openai_chat": openai_chat}
+def gemini(url: str, **more: Any) -> HTTPProvider:
+    return GeminiProvider(KEY, "m", base_url=url, **_options(more))
+
+
+def openai_responses(url: str, **more: Any) -> HTTPProvider:
+    return OpenAIResponsesProvider(url, KEY, "m", **_options(more))
+
+
+CLIENTS: dict[str, Callable[..., HTTPProvider]] = {
+    "anthropic": anthropic,
+    "gemini": gemini,
+    "openai_chat": openai_chat,
+    "openai_responses": openai_responses,
+}
 
 
 async def outcome(provider: HTTPProvider, *, streamed: bool) -> ChatResponse | LoomError:

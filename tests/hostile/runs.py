@@ -38,10 +38,10 @@ async def hostile_run(wire: str, body: bytes, *, streamed: bool) -> Outcome:
         return a + b
 
     spoken = BY_NAME[wire]
-    requests: list[Any] = []
+    requests: list[bytes] = []
 
     def reply(request: bytes) -> Reply:
-        requests.append(json.loads(request.partition(b"\r\n\r\n")[2]))
+        requests.append(request.partition(b"\r\n\r\n")[2])
         kind = "text/event-stream" if streamed else "application/json"
         if len(requests) == 1:
             return http(body, kind=kind)
@@ -53,7 +53,7 @@ async def hostile_run(wire: str, body: bytes, *, streamed: bool) -> Outcome:
         agent = loom.Agent(model=provider, tools=[add])
         session = agent.session()
         result = await (session.start("Add 1 and 2") if streamed else session.run("Add 1 and 2"))
-    return Outcome(result, ran, requests)
+    return Outcome(result, ran, [json.loads(request) for request in requests])
 
 
 def check_sound(outcome: Outcome, wire: str) -> None:
@@ -108,4 +108,44 @@ def _anthropic_paired(request: Any) -> None:
     assert waiting == []
 
 
-PAIRED: dict[str, Callable[[Any], None]] = {"anthropic": _anthropic_paired, "openai_chat": _chat_paired}
+def _gemini_paired(request: Any) -> None:
+    waiting: list[tuple[str, str]] = []
+    for content in request["contents"]:
+        for part in content["parts"]:
+            if "functionResponse" in part:
+                answered = part["functionResponse"]
+                assert isinstance(answered["response"], dict)
+                waiting.remove((answered["id"], answered["name"]))
+        assert waiting == [], "a call without its result"
+        for part in content["parts"]:
+            if "functionCall" in part:
+                call = part["functionCall"]
+                assert isinstance(call["args"], dict)
+                assert call["name"]
+                assert (call["id"], call["name"]) not in waiting
+                waiting.append((call["id"], call["name"]))
+    assert waiting == []
+
+
+def _responses_paired(request: Any) -> None:
+    waiting: list[str] = []
+    for item in request["input"]:
+        if item.get("type") == "function_call_output":
+            waiting.remove(item["call_id"])
+        elif item.get("type") == "function_call":
+            assert isinstance(json.loads(item["arguments"]), dict)
+            assert item["name"]
+            assert item["call_id"]
+            assert item["call_id"] not in waiting
+            waiting.append(item["call_id"])
+        elif item.get("role") != "assistant":
+            assert waiting == [], "a call without its result"
+    assert waiting == []
+
+
+PAIRED: dict[str, Callable[[Any], None]] = {
+    "anthropic": _anthropic_paired,
+    "gemini": _gemini_paired,
+    "openai_chat": _chat_paired,
+    "openai_responses": _responses_paired,
+}

@@ -34,11 +34,10 @@ def decoded(request: Outgoing, pieces: Iterable[bytes]) -> ChatResponse | LoomEr
         for piece in pieces:
             for name, data in reader.feed(piece):
                 decoder.feed(name, data)
-            if decoder.done:
-                break
-        else:
-            for name, data in reader.close():
-                decoder.feed(name, data)
+                if decoder.done:
+                    return decoder.finish()
+        for name, data in reader.close():
+            decoder.feed(name, data)
         return decoder.finish()
     except LoomError as error:
         return error

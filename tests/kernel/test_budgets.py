@@ -89,7 +89,7 @@ async def test_tokens() -> None:
 
 async def test_money() -> None:
     built = agent([call("t", n=n) for n in range(9)], Tool("t"))
-    built.engine.price = lambda usage: 0.4
+    built.engine.price = lambda usage, model: 0.4
     session = built.session()
     session.limits = RuntimeLimits(max_cost=1.0).of_a_run()
     result = await soon(session.run("go"))
@@ -114,7 +114,7 @@ async def test_one_unknown_price_does_not_lift_the_limit_on_money() -> None:
     """What is known to be spent stays spent."""
     built = agent([call("t", n=n) for n in range(9)], Tool("t"))
     prices = iter([0.4, None, *[0.4] * 9])
-    built.engine.price = lambda usage: next(prices)
+    built.engine.price = lambda usage, model: next(prices)
     session = built.session()
     session.limits = RuntimeLimits(max_cost=1.0).of_a_run()
     result = await soon(session.run("go"))

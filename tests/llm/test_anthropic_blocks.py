@@ -26,7 +26,7 @@ from loom.types import (
     ToolCall,
 )
 
-PNG = "iVBORw0KGgo="
+PNG, PDF = "iVBORw0KGgo=", "JVBERi0xLjQK"
 
 
 async def sent(messages: Sequence[ChatMessage], **options: Any) -> dict[str, Any]:
@@ -154,24 +154,20 @@ async def test_pictures_and_documents_of_all_kinds() -> None:
     parts = (
         ImagePart("https://x.example/a.png"),
         FilePart("https://x.example/a.pdf"),
-        FilePart(f"data:application/pdf;base64,{PNG}"),
-        FilePart(f"data:image/png;base64,{PNG}"),
+        FilePart(f"data:application/pdf;base64,{PDF}"),
         FilePart(f"data:text/plain;base64,{text}"),
     )
-    inline = {"type": "base64", "media_type": "application/pdf", "data": PNG}
+    inline = {"type": "base64", "media_type": "application/pdf", "data": PDF}
     wanted = [
         {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}},
         {"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}},
         {"type": "document", "source": inline},
-        {"type": "image", "source": {**inline, "media_type": "image/png"}},
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Grüße"}},
     ]
     (asked,) = (await sent([ChatMessage(Role.USER, parts)]))["messages"]
     assert asked["content"] == wanted
     (told,) = (await sent([ChatMessage(Role.TOOL, parts, tool_call_id="c")]))["messages"]
     assert told["content"][0]["content"] == wanted
-    with pytest.raises(ConfigError, match="base64"):
-        await sent([ChatMessage(Role.USER, (FilePart("data:text/plain;base64,a"),))])
 
 
 async def test_media_that_a_model_made_are_not_sent_back_to_one_that_cannot_take_them() -> None:

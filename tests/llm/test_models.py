@@ -12,11 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
+import loom
 from loom.assembly.providers import VENDORS, choose_model, make_provider
 from loom.config.model import Generation, Instructions, Model, Price, Secret
 from loom.errors import AuthenticationError, ConfigError
 from loom.llm.anthropic import AnthropicProvider
+from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.openai_responses import OpenAIResponsesProvider
 from loom.testing.model_server import ModelServer
 from loom.types import ChatMessage, Role, Usage, jsonable
 
@@ -127,7 +130,7 @@ def test_instructions_leave_out_what_is_empty() -> None:
 
 
 def test_declarations_need_no_network_library() -> None:
-    modules = "loom.config.model, loom.assembly.providers, loom.llm.openai_compat, loom.llm.anthropic"
+    modules = "loom.config.model, loom.assembly.providers, loom.llm.openai_compat, loom.llm.anthropic, loom.llm.gemini"
     code = f"import sys, {modules}; print(sorted({{'aiohttp', 'pydantic'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -156,11 +159,18 @@ def provider(model: Model, **environ: str) -> OpenAICompatibleProvider:
     return made
 
 
+def native(model: Model, **environ: str) -> GeminiProvider:
+    made = make_provider(model, environ=environ)
+    assert isinstance(made, GeminiProvider)
+    return made
+
+
 def test_where_keys_and_addresses_come_from() -> None:
     assert provider(Model.openai("m", api_key="mine"), OPENAI_API_KEY="theirs").api_key == "mine"
     assert provider(Model.openai("m", api_key_env="K"), K="k", OPENAI_API_KEY="x").api_key == "k"
-    assert provider(Model.gemini("m"), GOOGLE_API_KEY="g").api_key == "g"
-    assert provider(Model.gemini("m"), GOOGLE_API_KEY="g", GEMINI_API_KEY="first").api_key == "first"
+    assert native(Model.gemini("m"), GOOGLE_API_KEY="g").api_key == "g"
+    assert native(Model.gemini("m"), GOOGLE_API_KEY="g", GEMINI_API_KEY="first").api_key == "first"
+    assert native(Model.gemini("m"), GEMINI_BASE_URL="http://g/v1beta/").base_url == "http://g/v1beta"
     assert provider(Model.openai("m"), OPENAI_BASE_URL="http://here/v1/").base_url == "http://here/v1"
     assert provider(Model.openai("m", base_url="http://a"), OPENAI_BASE_URL="http://b").base_url == "http://a"
     assert provider(Model.ollama("m")).base_url == "http://localhost:11434/v1"
@@ -195,6 +205,50 @@ async def test_a_made_provider_asks_for_its_model() -> None:
         await made.aclose()
         assert server.requests[0].body["model"] == "gpt-x"
         assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_gemini_model_is_asked_in_its_own_words() -> None:
+    async with ModelServer(["hi"]) as server:
+        made = native(Model.gemini("gemini-x", base_url=server.base_url, api_key=KEY))
+        assert (await made.chat(HELLO)).message.content == "hi"
+        await made.aclose()
+        (request,) = server.requests
+        assert request.path == "/v1/models/gemini-x:generateContent"
+        assert request.headers["x-goog-api-key"] == KEY
+
+
+# --- one vendor, two wires ----------------------------------------------------------------------------
+
+
+def test_the_wire_is_chosen_with_the_model() -> None:
+    assert isinstance(provider(Model.openai("m", api_key="k")), OpenAICompatibleProvider)
+    assert isinstance(provider(Model.openai("m", api_key="k", wire="chat")), OpenAICompatibleProvider)
+    for model in (
+        Model.openai("gpt-5", api_key="k", wire="responses", organization="o"),
+        Model.parse("openai:gpt-5", api_key="k", wire="responses", organization="o"),
+        Model.parse("openai-responses:gpt-5", api_key="k", organization="o"),
+    ):
+        made = make_provider(model, environ={})
+        assert isinstance(made, OpenAIResponsesProvider)
+        assert (made.default_model, made.base_url) == ("gpt-5", "https://api.openai.com/v1")
+        assert made._auth_headers("k")["OpenAI-Organization"] == "o"
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if "responses" in vendor.wires])
+def test_every_vendor_that_says_so_speaks_responses(name: str) -> None:
+    model = Model(name, "m", wire="responses", api_key="k", api_base="http://here/v1")
+    assert isinstance(make_provider(model, environ={}), OpenAIResponsesProvider)
+
+
+def test_a_wire_that_a_vendor_does_not_speak_is_refused_with_those_it_does() -> None:
+    with pytest.raises(ConfigError, match=r"mistral does not speak wire='responses'; it speaks: 'chat'"):
+        make_provider(Model.mistral("m", api_key="k", wire="responses"), environ={})
+    with pytest.raises(ConfigError, match="none to choose from"):
+        make_provider(Model.anthropic("m", api_key="k", wire="chat"), environ={})
+    with pytest.raises(ConfigError, match="it speaks: 'responses'"):
+        make_provider(Model.parse("openai-responses:m", api_key="k", wire="chat"), environ={})
+    with pytest.raises(ConfigError, match="wire must be 'chat' or 'responses'"):
+        Model.openai("m", wire="smoke signals")
 
 
 # --- auto ---------------------------------------------------------------------------------------------
@@ -243,3 +297,10 @@ def test_auto_does_not_wait_for_a_port_that_never_answers() -> None:
         chosen = choose_model({"OLLAMA_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"})
         assert chosen == Model.offline()
         assert time.monotonic() - began < 2
+
+
+def test_a_name_in_common_use_is_sent_as_the_service_wants_it() -> None:
+    with ModelServer.in_thread(["Hello"]) as server:
+        model = Model.anthropic("claude-sonnet-4", base_url=server.base_url, api_key=KEY)
+        assert loom.Agent(model=model).run_sync("Hello").ok
+    assert server.requests[0].body["model"] == "claude-sonnet-4-20250514"

@@ -1,4 +1,4 @@
-"""What is sent: bodies of both wires, encoded once, and valid whatever the model or the user wrote."""
+"""What is sent: bodies of all wires, encoded once, and valid whatever the model or the user wrote."""
 
 import asyncio
 import base64
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wires import ADD, HELLO, KEY, WIRES, anthropic, openai
+from wires import ADD, CONVERSATION, HELLO, KEY, WIRES, anthropic, gemini, openai, responses
 
 from loom.errors import ConfigError
 from loom.llm.base import ModelSettings
 from loom.llm.encoding import strict_schema
 from loom.llm.wire import HTTPProvider
+from loom.media import document, image
 from loom.types import (
     AudioPart,
     ChatMessage,
@@ -163,14 +164,17 @@ async def test_anthropic_cache_marks_the_system_text_and_the_end() -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
-    key = {openai: "openai_chat", anthropic: "anthropic"}[wire]
+    key = {openai: "openai_chat", anthropic: "anthropic", gemini: "gemini", responses: "openai_responses"}[
+        wire
+    ]
     provider, talk, tools = wire("http://h"), list(TALK), (ADD,)
     first = await provider._request(talk, tools, "m", None, False)
     kept = [message.__dict__.get(key) for message in talk]
     second = await provider._request([*talk, ChatMessage(Role.USER, "More")], tools, "m", None, False)
     assert all(a is b for a, b in zip(kept, [message.__dict__.get(key) for message in talk], strict=True))
     assert provider._tools(tools) is provider._tools(list(tools))
-    assert json.loads(first.body)["messages"] != json.loads(second.body)["messages"]
+    said = CONVERSATION[wire]
+    assert json.loads(first.body)[said] != json.loads(second.body)[said]
     assert TALK[1] == ChatMessage(Role.USER, TALK[1].content)  # the cache is no part of the value
 
 
@@ -180,12 +184,13 @@ async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
 )
 async def test_arguments_of_any_kind_are_sent_back_as_an_object(wire: Any, arguments: str) -> None:
     talk = [ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", arguments),))]
-    (sent,) = (await body(wire("http://h"), talk))["messages"]
-    given: Any = (
-        json.loads(sent["tool_calls"][0]["function"]["arguments"])
-        if wire is openai
-        else sent["content"][0]["input"]
-    )
+    (sent,) = (await body(wire("http://h"), talk))[CONVERSATION[wire]]
+    given: Any = {
+        openai: lambda: json.loads(sent["tool_calls"][0]["function"]["arguments"]),
+        anthropic: lambda: sent["content"][0]["input"],
+        gemini: lambda: sent["parts"][0]["functionCall"]["args"],
+        responses: lambda: json.loads(sent["arguments"]),
+    }[wire]()
     assert isinstance(given, dict)
     assert given == {} or given["_raw"].startswith(arguments[:6])
 
@@ -247,6 +252,7 @@ async def test_anthropic_shapes() -> None:
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("name", ["messages", "model", "tools"])
 async def test_extensions_must_not_contradict_the_request(wire: Any, name: str) -> None:
+    name = "input" if (wire, name) == (responses, "messages") else name
     with pytest.raises(ConfigError, match=name):
         wire("http://h", extensions={name: 1})
     with pytest.raises(ConfigError, match=name):
@@ -350,37 +356,34 @@ async def test_tools_of_the_service_stand_beside_ours() -> None:
     assert sent["tools"] == [served]
 
 
-async def test_sounds_from_files_and_data(tmp_path: Path) -> None:
+async def test_sounds_go_by_their_content() -> None:
     beginnings = {
-        "a.wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
-        "a.mp3": (b"ID3\x04", "mp3"),
-        "b.mp3": (b"\xff\xfb\x90\x44", "mp3"),
-        "a.flac": (b"fLaC\0", "flac"),
-        "a.ogg": (b"OggS\0", "ogg"),
+        "audio/wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+        "audio/x-wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+        "audio/mpeg": (b"ID3\x04", "mp3"),
+        "audio/flac": (b"fLaC\0", "flac"),
     }
-    for name, (content, form) in beginnings.items():
-        (tmp_path / name).write_bytes(content)
-        (sent,) = (await body(openai("http://h/v1"), picture(AudioPart(str(tmp_path / name)))))["messages"]
-        sound = {"data": base64.b64encode(content).decode(), "format": form}
-        assert sent["content"][1] == {"type": "input_audio", "input_audio": sound}
-    (sent,) = (await body(openai("http://h/v1"), picture(AudioPart("data:audio/x-wav;base64,AA=="))))[
-        "messages"
+    for kind, (content, form) in beginnings.items():
+        encoded = base64.b64encode(content).decode()
+        sound = AudioPart(f"data:{kind};base64,{encoded}")
+        (sent,) = (await body(openai("http://h/v1"), picture(sound)))["messages"]
+        assert sent["content"][1] == {
+            "type": "input_audio",
+            "input_audio": {"data": encoded, "format": form},
+        }
+    with pytest.raises(ConfigError, match="audio parts by their content"):
+        await body(openai("http://h/v1"), picture(AudioPart("https://x.example/a.wav")))
+
+
+async def test_files_of_tool_results_follow_after_the_last_result() -> None:
+    talk = [
+        *picture(document(b"%PDF-1.7 ..."), role=Role.TOOL),
+        ChatMessage(Role.TOOL, "2", tool_call_id="d"),
     ]
-    assert sent["content"][1]["input_audio"]["format"] == "wav"
-    (tmp_path / "aac").write_bytes(b"\xff\xf1\x50\x80")
-    for source in ("https://x.example/a.wav", str(tmp_path / "aac")):
-        with pytest.raises(ConfigError):
-            await body(openai("http://h/v1"), picture(AudioPart(source)))
-
-
-async def test_files_of_tool_results_follow_after_the_last_result(tmp_path: Path) -> None:
-    file = tmp_path / "paper.pdf"
-    file.write_bytes(b"%PDF-1.7 ...")
-    talk = [*picture(FilePart(str(file)), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
     sent = (await body(openai("http://h/v1"), talk))["messages"]
     assert [message["role"] for message in sent] == ["tool", "tool", "user"]
     assert sent[2]["content"][0]["text"].startswith("Files returned")
-    assert sent[2]["content"][1]["file"]["filename"] == "paper.pdf"
+    assert sent[2]["content"][1]["file"]["filename"] == "document.pdf"
 
 
 # --- headers ------------------------------------------------------------------------------------------
@@ -416,12 +419,10 @@ def picture(*parts: Part, role: Role = Role.USER) -> list[ChatMessage]:
     return [ChatMessage(role, (TextPart("Look:"), *parts), tool_call_id="c" if role is Role.TOOL else None)]
 
 
-async def test_images_from_files_addresses_and_data(tmp_path: Path) -> None:
-    file = tmp_path / "dot.png"
-    file.write_bytes(PNG)
+async def test_images_from_addresses_and_data() -> None:
     encoded = base64.b64encode(PNG).decode()
     data_url = f"data:image/png;base64,{encoded}"
-    parts = [ImagePart(str(file)), ImagePart("https://x.example/a.png"), ImagePart(data_url)]
+    parts = [image(PNG), ImagePart("https://x.example/a.png"), ImagePart(data_url)]
     (sent,) = (await body(openai("http://h/v1"), picture(*parts)))["messages"]
     urls = [part["image_url"]["url"] for part in sent["content"][1:]]
     assert urls == [data_url, "https://x.example/a.png", data_url]
@@ -431,10 +432,8 @@ async def test_images_from_files_addresses_and_data(tmp_path: Path) -> None:
     assert sources == [inline, {"type": "url", "url": "https://x.example/a.png"}, inline]
 
 
-async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Path) -> None:
-    file = tmp_path / "dot.png"
-    file.write_bytes(PNG)
-    talk = [*picture(ImagePart(str(file)), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
+async def test_images_of_tool_results_follow_after_the_last_result() -> None:
+    talk = [*picture(image(PNG), role=Role.TOOL), ChatMessage(Role.TOOL, "2", tool_call_id="d")]
     sent = (await body(openai("http://h/v1"), [*talk, ChatMessage(Role.USER, "Well?")]))["messages"]
     assert [message["role"] for message in sent] == ["tool", "tool", "user", "user"]
     assert sent[2]["content"][1]["type"] == "image_url"
@@ -443,42 +442,35 @@ async def test_images_of_tool_results_follow_after_the_last_result(tmp_path: Pat
     assert [block["type"] for block in sent[0]["content"][0]["content"]] == ["text", "image"]
 
 
-async def test_a_pdf_is_a_document_or_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "paper.pdf"
-    file.write_bytes(b"%PDF-1.7 ...")
-    (sent,) = (await body(anthropic("http://h"), picture(FilePart(str(file)))))["messages"]
+async def test_a_pdf_is_a_document_or_a_file() -> None:
+    paper = document(b"%PDF-1.7 ...")
+    (sent,) = (await body(anthropic("http://h"), picture(paper)))["messages"]
     assert sent["content"][1]["type"] == "document"
-    (sent,) = (await body(openai("http://h/v1"), picture(FilePart(str(file)))))["messages"]
-    encoded = "data:application/pdf;base64," + base64.b64encode(b"%PDF-1.7 ...").decode()
-    assert sent["content"][1] == {"type": "file", "file": {"filename": "paper.pdf", "file_data": encoded}}
+    (sent,) = (await body(openai("http://h/v1"), picture(paper)))["messages"]
+    assert sent["content"][1] == {
+        "type": "file",
+        "file": {"filename": "document.pdf", "file_data": paper.source},
+    }
     with pytest.raises(ConfigError, match="by their content"):
         await body(openai("http://h/v1"), picture(FilePart("https://x.example/paper.pdf")))
 
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -> None:
-    secret = tmp_path / "id_rsa.png"
-    secret.write_text("-----BEGIN KEY-----")
-    for source in (
-        str(secret),
-        str(tmp_path),
-        str(tmp_path / "none.png"),
-        "/dev/zero",
-        "a\0b",
-        "data:image/png,raw",
-    ):
+    there = tmp_path / "dot.png"
+    there.write_bytes(PNG)
+    for source in (str(there), "/dev/zero", "a\0b", "", "data:image/png,raw", "data:image/png;base64,-_-_"):
         with pytest.raises(ConfigError):
             await body(wire("http://h"), picture(ImagePart(source)))
-    with pytest.raises(ConfigError, match="video parts"):
-        await body(wire("http://h"), picture(VideoPart("x.mp4")))
-    with pytest.raises(ConfigError, match="audio parts" if wire is anthropic else "cannot read"):
-        await body(wire("http://h"), picture(AudioPart(str(tmp_path / "x.wav"))))
+    if wire is not gemini:
+        with pytest.raises(ConfigError, match="video parts"):
+            await body(wire("http://h"), picture(VideoPart("https://h.example/x.mp4")))
+    if wire in (anthropic, responses):
+        with pytest.raises(ConfigError, match="audio parts"):
+            await body(wire("http://h"), picture(AudioPart("https://h.example/x.wav")))
 
 
-async def test_media_over_the_limit_is_refused(tmp_path: Path) -> None:
-    big = tmp_path / "big.png"
-    with big.open("wb") as file:
-        file.write(PNG)
-        file.truncate(21 * 1024 * 1024)
+async def test_media_over_the_limit_is_refused() -> None:
+    big = ImagePart(f"data:image/png;base64,{'A' * 28 * 1024 * 1024}")
     with pytest.raises(ConfigError, match="larger than"):
-        await body(openai("http://h/v1"), picture(ImagePart(str(big))))
+        await body(openai("http://h/v1"), picture(big))

@@ -82,3 +82,13 @@ def test_a_big_event_in_small_pieces_costs_linear_time() -> None:
         assert reader.feed(b"z" * 4096) == []
     (event,) = reader.feed(b"\n\n")
     assert len(event[1]) == 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+@pytest.mark.parametrize("error", [b'{\n  "error": {\n    "code": 503\n  }\n}', b'[{"error": 1}]'])
+def test_json_between_the_events_is_an_error_and_not_a_comment(end: bytes, size: int, error: bytes) -> None:
+    stream = b"data: a\n\n" + error + b"\n\ndata: b\n\n" + error + b"\n"
+    cuts = list(range(size, 2 * len(stream), size))
+    events = read(stream.replace(b"\n", end), cuts)
+    assert events == [(b"", b"a"), (b"error", error), (b"", b"b"), (b"error", error)]

@@ -1,11 +1,13 @@
-"""What the tests of both wires share: providers that do not wait, and a small conversation."""
+"""What the tests of all wires share: providers that do not wait, and a small conversation."""
 
 from collections.abc import Callable
 from typing import Any
 
 from loom.llm.anthropic import AnthropicProvider
 from loom.llm.base import ProviderEvent
+from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
+from loom.llm.openai_responses import OpenAIResponsesProvider
 from loom.llm.wire import HTTPProvider
 from loom.types import ChatMessage, ChatResponse, Role, ToolSpec
 
@@ -33,7 +35,17 @@ def anthropic(base_url: str, **options: Any) -> AnthropicProvider:
     return AnthropicProvider(KEY, "m", base_url=base_url, **{"sleep": Waits(), **options})
 
 
-WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic]
+def gemini(base_url: str, **options: Any) -> GeminiProvider:
+    return GeminiProvider(KEY, "m", base_url=base_url, **{"sleep": Waits(), **options})
+
+
+def responses(base_url: str, **options: Any) -> OpenAIResponsesProvider:
+    return OpenAIResponsesProvider(base_url, KEY, "m", **{"sleep": Waits(), **options})
+
+
+WIRES: list[Callable[..., HTTPProvider]] = [openai, anthropic, gemini, responses]
+CONVERSATION = {openai: "messages", anthropic: "messages", gemini: "contents", responses: "input"}
+"""The word of each wire for the conversation."""
 
 
 async def streamed(provider: HTTPProvider, messages: Any = HELLO, **options: Any) -> list[ProviderEvent]:

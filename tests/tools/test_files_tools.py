@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -527,9 +528,18 @@ async def test_wrong_arguments(project: Project, tool: str, args: dict[str, Any]
         await project.call(tool, **args)
 
 
+def open_files() -> int:
+    """The files and folders this process has open; sockets and pipes are the business of other tests."""
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists has gone by now
+            found += os.readlink(f"/proc/self/fd/{descriptor}").startswith("/")
+    return found
+
+
 async def test_calls_run_side_by_side_and_leak_no_descriptor(project: Project) -> None:
     await project.call("Grep", pattern="h.llo")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for _ in range(3):
         results = await asyncio.gather(
             *(project.call("Read", file_path="README.md") for _ in range(20)),
@@ -540,7 +550,7 @@ async def test_calls_run_side_by_side_and_leak_no_descriptor(project: Project) -
             return_exceptions=True,
         )
         assert sum(isinstance(result, ToolError) for result in results) == 12
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 # --- the declaration ----------------------------------------------------------------------------------

@@ -273,7 +273,7 @@ async def test_returned_values(value: Any, text: str, data: Any) -> None:
 
 
 async def test_returned_results_and_media() -> None:
-    image = ImagePart("a.png")
+    image = ImagePart("https://x.example/a.png")
     ready = ToolResult("x", is_error=True)
 
     async def returned(value: Any) -> ToolResult:

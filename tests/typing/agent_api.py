@@ -17,16 +17,36 @@ from loom import (
     Agent,
     Answer,
     Event,
+    FallbackModel,
     Files,
     Model,
     Request,
+    RoutedModel,
     Run,
     RunResult,
+    RuntimeTask,
     Session,
     SessionConfig,
     SqliteSessionStore,
     ToolContext,
+    media,
     tool,
+)
+from loom.errors import RateLimitError
+from loom.events import ModelReplied, PartialOutput
+from loom.llm.base import LLMProvider
+from loom.llm.registry import ProviderRegistry
+from loom.routing import MessageCategory, ModelStrengths, choose_model, classify_message
+from loom.types import (
+    Attempt,
+    AudioPart,
+    ChatMessage,
+    ErrorInfo,
+    FilePart,
+    ImagePart,
+    Role,
+    TextPart,
+    VideoPart,
 )
 
 
@@ -100,6 +120,55 @@ async def requests_make_answers() -> None:
     answers = [request.approve(by="ana") for request in pending]
     assert_type(answers, list[Answer])
     assert_type(session.resume(answers=answers), Run[str])
+
+
+async def several_models_are_one(mine: LLMProvider) -> None:
+    async def choose(messages: list[ChatMessage]) -> str:
+        return "quick"
+
+    fallback = FallbackModel([Model.offline(), "openai:gpt", mine], on=(RateLimitError, KeyError))
+    assert_type(fallback.identifier, str)
+    routed = RoutedModel(choose, models={"quick": fallback, "deep": Model.offline(), "own": mine})
+    RoutedModel(lambda messages: None, models={"quick": "openai:gpt"}, default="quick")
+    RoutedModel(models={"quick": Model.offline()}, strengths={"quick": ModelStrengths(speed=9)})
+    nested = FallbackModel([routed, Model.offline()])
+    assert_type(Agent(model=nested, output_type=Report), Agent[Report, Any])
+    event = ModelReplied(iteration=1, message=ChatMessage(Role.ASSISTANT, "hi"))
+    assert_type(event.attempts, tuple[Attempt, ...])
+    assert_type(event.attempts[0].error, ErrorInfo | None)
+    fallback.models = []  # type: ignore[misc]
+    FallbackModel(7)  # type: ignore[arg-type]
+    FallbackModel([7])  # type: ignore[list-item]
+    FallbackModel(["openai:gpt"], on=RateLimitError)  # type: ignore[arg-type]
+    RoutedModel(models={"quick": 7})  # type: ignore[dict-item]
+    RoutedModel(lambda messages: 7, models={"quick": mine})  # type: ignore[arg-type,return-value]
+
+
+def messages_are_judged(registry: ProviderRegistry) -> None:
+    assert_type(classify_message("hello"), MessageCategory)
+    assert_type(choose_model("hello", registry, {"a": ModelStrengths()}, "a"), str | None)
+    ModelStrengths(speed="fast")  # type: ignore[arg-type]
+
+
+async def text_and_parts_are_a_task() -> None:
+    agent = Agent(model="auto")
+    result = await agent.run(["What is this?", ImagePart("cat.png"), media.document(b"%PDF-1.7")])
+    assert_type(result.output, str)
+    assert_type(result.media, tuple[ImagePart | AudioPart | VideoPart | FilePart, ...])
+    agent.stream(("Look:", media.image("cat.png")))
+    agent.run_sync(RuntimeTask("Look", attachments=[media.audio("purr.mp3")]))
+    session = agent.session()
+    assert_type(session.start([TextPart("Look"), ImagePart("cat.png")]), Run[str])
+    assert_type(media.attachment("cat.png"), ImagePart | AudioPart | VideoPart | FilePart)
+    assert_type(media.load_file_bytes("cat.png"), tuple[bytes, str])
+    await agent.run(["What?", 7])  # type: ignore[list-item]
+    await agent.run(b"What?")  # type: ignore[arg-type]
+
+
+async def a_typed_answer_is_seen_while_it_grows() -> None:
+    async for event in Agent(model="auto", output_type=Report).stream("hello"):
+        if isinstance(event, PartialOutput):
+            assert_type(event.value, Any)
 
 
 def mistakes_are_noticed() -> None:

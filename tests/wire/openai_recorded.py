@@ -168,7 +168,8 @@ def meaning(body: Json) -> Json:
     meant["messages"] = [_meant_message(message, ids) for message in body["messages"]]
     meant["stream"] = bool(meant.get("stream"))
     if "tools" in meant:
-        meant["tools"] = [_meant_tool(tool) for tool in meant["tools"]]
+        tools = [_meant_tool(tool) for tool in meant["tools"]]
+        meant["tools"] = sorted(tools, key=lambda tool: str(tool.get("function", {}).get("name")))
     if shape := meant.get("response_format", {}).get("json_schema"):
         meant["response_format"] = {"name": shape["name"], "schema": _open(shape["schema"])}
     return meant

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.model import Generation, Instructions, Model
+from ..config.model import Generation, Instructions
+from ..config.models import AnyModel
 from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
-from ..llm.base import LLMProvider, ModelSettings
+from ..llm.base import ModelSettings
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
-from ..types import Usage, canonical_json
+from ..tools.output import MIN_LIMIT, OutputCap
+from ..types import canonical_json
+from .models import make_model
 from .output import OutputSpec
-from .providers import choose_model, make_provider
-from .toolbox import OutputShelf, compile_tools
+from .toolbox import compile_tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """What the user wrote, as it was written. ``model`` may also be a provider object."""
 
-    model: Model | LLMProvider | str
+    model: AnyModel
     instructions: str | Instructions
     tools: Sequence[Any]
     capabilities: Sequence[Any]
@@ -42,6 +44,11 @@ class TypedOutput:
         self.attempts = attempts
         self.name = spec.name
 
+    @property
+    def opening(self) -> str:
+        """See OutputGate."""
+        return self._spec.opening
+
     def judge(self, text: str) -> str | None:
         """See OutputGate."""
         try:
@@ -53,27 +60,28 @@ class TypedOutput:
 
 def build_engine(declaration: Declaration) -> Engine:
     """Put the parts together. Raises ConfigError for a contradiction, AuthenticationError for a missing key."""
-    model = read_model(declaration.model)
-    provider, name, price = _provider(model)
+    model = make_model(declaration.model)
     runtime = declaration.runtime
-    if runtime.limits.max_cost is not None and price is None:
+    if runtime.limits.max_cost is not None and model.unpriced:
         raise ConfigError(
-            "max_cost needs the model's price, or it could not be held: pass Model(..., price=Price(...))"
+            f"max_cost needs the model's price, or it could not be held, and {', '.join(model.unpriced)} has "
+            "none: pass Model(..., price=Price(...))"
         )
     output = output_spec(declaration.output_type)
-    shelf = OutputShelf(runtime.limits.max_result_chars)
+    limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
     return Engine(
-        provider=provider,
-        model=name,
+        provider=model.provider,
+        model=model.name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities, shelf),
+        tools=compile_tools(declaration.tools, declaration.capabilities, limit),
         settings=_settings(declaration.generation, output),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
-        price=price or _unknown,
-        cap=shelf.cap,
+        price=model.price,
+        cap=OutputCap(limit),
         tool_timeout=runtime.limits.tool_timeout,
+        cancel_grace=float(runtime.limits.cancel_grace),
     )
 
 
@@ -85,31 +93,6 @@ def memory_store() -> SessionStore:
 def output_spec(output_type: Any) -> OutputSpec[Any] | None:
     """What answers must be; None for plain text."""
     return None if output_type is None or output_type is str else OutputSpec.of(output_type)
-
-
-def read_model(model: Model | LLMProvider | str) -> Model | LLMProvider:
-    """Understand what was given as a model: a ``Model``, a provider object, ``"provider:name"`` or ``"auto"``."""
-    if isinstance(model, str):
-        model = Model.parse(model)
-    if isinstance(model, Model) and model.provider == "auto":
-        return choose_model()
-    return model
-
-
-def _provider(
-    model: Model | LLMProvider,
-) -> tuple[LLMProvider, str | None, Callable[[Usage], float | None] | None]:
-    if isinstance(model, Model):
-        return make_provider(model), model.name, model.price.cost if model.price else None
-    if callable(getattr(model, "chat", None)):
-        return model, None, None
-    raise ConfigError(
-        f"{model!r} is not a model: pass Model.anthropic(...), 'provider:name' or a provider object"
-    )
-
-
-def _unknown(usage: Usage) -> float | None:
-    return None
 
 
 def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | None) -> str:

@@ -26,6 +26,10 @@ V = TypeVar("V")
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
+_DEEPEST_CHOICE = 8
+"""References and choices within each other that are followed to learn how an answer begins."""
+
+
 class OutputSpec(Generic[T]):
     """What an answer must be. Making one is cheap; the schema is built, and pydantic imported, on first use.
 
@@ -46,6 +50,12 @@ class OutputSpec(Generic[T]):
     def schema(self) -> dict[str, Any]:
         """The JSON Schema, self-contained. Raises ConfigError for a type that has none."""
         return self._built[1]
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """The brackets that an answer may begin with; empty when it is neither object nor array."""
+        kinds = _kinds(self.schema, self.schema, 0)
+        return "".join(bracket for kind, bracket in (("object", "{"), ("array", "[")) if kind in kinds)
 
     @functools.cached_property
     def _built(self) -> tuple[TypeAdapter[Any], dict[str, Any]]:
@@ -99,6 +109,23 @@ class OutputSpec(Generic[T]):
         required = list(self.schema.get("required", []))
         opening = f"The answer does not fit {self.name}:"
         return OutputInvalid(report(opening, faults, names=self._names, required=required))
+
+
+def _kinds(schema: Any, root: dict[str, Any], depth: int) -> set[str]:
+    """The JSON types that a schema says it allows, as far as it says so at its top."""
+    if not isinstance(schema, dict) or depth > _DEEPEST_CHOICE:
+        return set()
+    node = cast("dict[str, Any]", schema)
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        return _kinds(root.get("$defs", {}).get(reference.rpartition("/")[2]), root, depth + 1)
+    given: Any = node.get("type", [])
+    choices = [choice for word in ("anyOf", "oneOf") for choice in node.get(word, [])]
+    return (
+        {given}
+        if isinstance(given, str)
+        else set(given).union(*(_kinds(c, root, depth + 1) for c in choices))
+    )
 
 
 def _json_part(text: str) -> str:

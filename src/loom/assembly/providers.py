@@ -38,7 +38,8 @@ class Vendor:
 
     ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
     wire's provider. ``official_quirks`` hold only at the vendor's own address, not at servers that imitate
-    it. ``aliases`` are names in common use that the vendor does not take.
+    it. ``aliases`` are names in common use that the vendor does not take. ``responses`` says that the vendor
+    speaks OpenAI's Responses API too, for who asks for it.
     """
 
     wire: str
@@ -49,6 +50,13 @@ class Vendor:
     quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     official_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    responses: bool = False
+
+    @property
+    def wires(self) -> dict[str, str]:
+        """The wires of this vendor by the names that ``Model`` has for them."""
+        chat = {"chat": "openai"} if self.wire == "openai" else {}
+        return chat | ({"responses": "responses"} if self.responses or self.wire == "responses" else {})
 
 
 # The order is the order in which Model.auto() looks for keys.
@@ -68,14 +76,14 @@ VENDORS: dict[str, Vendor] = {
         ("OPENAI_API_KEY",),
         "gpt-4o",
         official_quirks={"max_tokens_field": "max_completion_tokens"},
+        responses=True,
     ),
     "gemini": Vendor(
-        "openai",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_BASE_URL",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         "gemini-2.5-flash",
-        quirks={"thought_signatures": True},
     ),
     "deepseek": Vendor(
         "openai",
@@ -85,6 +93,7 @@ VENDORS: dict[str, Vendor] = {
         "deepseek-chat",
         # In thinking mode DeepSeek refuses a conversation with tools in which a reply lacks the field.
         quirks={"structured": "json", "reasoning_as": "reasoning_content", "reasoning_required": True},
+        responses=True,
     ),
     "qwen": Vendor(
         "openai",
@@ -126,12 +135,23 @@ VENDORS: dict[str, Vendor] = {
         ("OPENROUTER_API_KEY",),
         "openai/gpt-4o",
         quirks={"reasoning_as": "reasoning_details"},
+        responses=True,
     ),
-    "xai": Vendor("openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4"),
+    "xai": Vendor(
+        "openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4", responses=True
+    ),
     "ollama": Vendor(
-        "openai", "http://localhost:11434/v1", "OLLAMA_BASE_URL", quirks={"reasoning_as": "reasoning"}
+        "openai",
+        "http://localhost:11434/v1",
+        "OLLAMA_BASE_URL",
+        quirks={"reasoning_as": "reasoning"},
+        responses=True,
     ),
-    "compatible": Vendor("openai", "", "", ("LOOM_API_KEY",)),
+    "compatible": Vendor("openai", "", "", ("LOOM_API_KEY",), responses=True),
+    # A name for the wire, where a model is named by one word: on the command line, in a file.
+    "openai-responses": Vendor(
+        "responses", "https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",)
+    ),
 }
 
 
@@ -154,6 +174,7 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
             f"there is no provider {model.provider!r}; known: {known}. For another server that speaks "
             "OpenAI's chat completions use Model.compatible(name, base_url=...)"
         )
+    wire = _wire(model, vendor)
     base_url = _base_url(model, vendor, environ)
     options: dict[str, Any] = {
         "base_url": base_url,
@@ -162,12 +183,22 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
         "max_retries": DEFAULT_MAX_RETRIES if model.max_retries is None else model.max_retries,
         "extensions": {k: v for k, v in model.extensions.items() if k not in _NOT_FOR_THE_WIRE},
-        **vendor.quirks,
-        **(vendor.official_quirks if base_url == vendor.base_url else {}),
+        # Quirks are those of the vendor's usual wire.
+        **(vendor.quirks if wire == vendor.wire else {}),
+        **(vendor.official_quirks if wire == vendor.wire and base_url == vendor.base_url else {}),
     }
-    if vendor.wire == "openai":
+    if wire in ("openai", "responses"):
         options["organization"] = model.organization
-    return _adapter(vendor.wire)(**options)
+    return _adapter(wire)(**options)
+
+
+def _wire(model: Model, vendor: Vendor) -> str:
+    if model.wire is None:
+        return vendor.wire
+    if model.wire in vendor.wires:
+        return vendor.wires[model.wire]
+    known = ", ".join(map(repr, vendor.wires)) or "none to choose from"
+    raise ConfigError(f"{model.provider} does not speak wire={model.wire!r}; it speaks: {known}")
 
 
 def _adapter(wire: str) -> Callable[..., LLMProvider]:
@@ -176,6 +207,14 @@ def _adapter(wire: str) -> Callable[..., LLMProvider]:
         from ..llm.anthropic import AnthropicProvider
 
         return AnthropicProvider
+    if wire == "gemini":
+        from ..llm.gemini import GeminiProvider
+
+        return GeminiProvider
+    if wire == "responses":
+        from ..llm.openai_responses import OpenAIResponsesProvider
+
+        return OpenAIResponsesProvider
     from ..llm.openai_compat import OpenAICompatibleProvider
 
     return OpenAICompatibleProvider

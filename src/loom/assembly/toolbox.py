@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,52 +9,21 @@ from ..config.abilities import Files, Web
 from ..errors import ConfigError
 from ..tools.base import ToolHandler
 from ..tools.function import as_handler
-from ..tools.output import MIN_LIMIT, OutputStore, ReadOutput
+from ..tools.output import ReadOutput
 from ..tools.registry import ToolRegistry
-from ..types import ToolResult
-
-SESSIONS_KEPT = 1000
-"""Sessions whose oversized outputs are kept at once; the one longest unused goes first."""
 
 
-class OutputShelf:
-    """The oversized outputs of an agent's sessions, each session's apart from the others'."""
-
-    def __init__(self, limit_chars: int) -> None:
-        self._limit = max(limit_chars, MIN_LIMIT)
-        self._stores: OrderedDict[str, OutputStore] = OrderedDict()
-
-    def cap(self, result: ToolResult, session_id: str, call_id: str) -> ToolResult:
-        """The result as the model gets it."""
-        if len(result.text) <= self._limit and result.data is None and not result.content_parts:
-            return result
-        store = self._stores.get(session_id)
-        if store is None:
-            store = OutputStore()
-        capped = store.cap(result, limit_chars=self._limit, call_id=call_id)
-        if capped is not result:
-            self._stores[session_id] = store
-            self._stores.move_to_end(session_id)
-            while len(self._stores) > SESSIONS_KEPT:
-                self._stores.popitem(last=False)
-        return capped
-
-    def find(self, session_id: str) -> OutputStore | None:
-        """The outputs kept for a session."""
-        return self._stores.get(session_id)
-
-
-def compile_tools(tools: Iterable[Any], capabilities: Iterable[Any], shelf: OutputShelf) -> ToolRegistry:
+def compile_tools(tools: Iterable[Any], capabilities: Iterable[Any], limit_chars: int) -> ToolRegistry:
     """Every handler an agent has. Raises ConfigError for what is no tool, no grant, or named twice.
 
-    An agent that has any tool can also read on in outputs that were cut.
+    An agent that has any tool can also read on in outputs that were cut, ``limit_chars`` at a time at most.
     """
     registry = ToolRegistry(as_handler(tool) for tool in tools)
     for capability in capabilities:
         for handler in _handlers_of(capability):
             registry.register(handler)
     if len(registry):
-        registry.register(ReadOutput(shelf.find))
+        registry.register(ReadOutput(limit_chars))
     return registry
 
 

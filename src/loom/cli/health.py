@@ -115,7 +115,8 @@ def _key_names() -> list[str]:
 
 
 def _address_names() -> list[str]:
-    return [vendor.base_url_env for vendor in VENDORS.values() if vendor.base_url_env]
+    # Vendors that are one service over two wires share their variable.
+    return list(dict.fromkeys(vendor.base_url_env for vendor in VENDORS.values() if vendor.base_url_env))
 
 
 def _ollama() -> str | None:

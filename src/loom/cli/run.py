@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..media import attachment
 from . import exits
 from .options import agent_options, answer_options, session_option, store_options
 from .settings import AgentOptions, AgentSettings
@@ -22,6 +23,15 @@ from .turns import make_display, open_desk, quoted, store_words
 @session_option
 @answer_options
 @click.option(
+    "--attach",
+    "-a",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Show the model this image, PDF, text, sound or film, up to 20 MiB. May be repeated.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON object a line: each event, then the result."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Only the answer, and errors.")
@@ -34,6 +44,7 @@ def command(
     session_id: str | None,
     approve_all: bool,
     deny_all: bool,
+    files: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     store_path: Path,
@@ -50,6 +61,7 @@ def command(
       loom run "Which functions have no test?" --model openai:gpt-4o --root src
       loom run "What changed in the last release?" --web --ask WebFetch
       loom run "Draft the release notes" --session release-1.2
+      loom run "What does this chart say?" --attach chart.png
       git diff | loom run - --instructions "Review this diff." > review.txt
       loom run "List the entry points" --json | jq -c 'select(.type == "tool.finished")'
 
@@ -61,6 +73,7 @@ def command(
         task = sys.stdin.buffer.read().decode(errors="replace")
     if not task.strip():
         raise click.UsageError("the task is empty", context)
+    parts = [attachment(file) for file in files]
     settings = AgentSettings.of_options(AgentOptions(**options))
 
     if session_id and store_path.exists():
@@ -78,7 +91,7 @@ def command(
             approve_all=approve_all,
             deny_all=deny_all,
         ) as desk:
-            result = await desk.start(desk.agent.session(session_id), task)
+            result = await desk.start(desk.agent.session(session_id), [task, *parts])
         return exits.code_of_state(result.state)
 
     context.exit(asyncio.run(work()))

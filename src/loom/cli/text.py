@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ..safety.display import visible
+from ..safety.media import MediaPart
 from ..types import Usage
 
 # What a terminal or a reader could be misled by: controls but newline and tab, line separators, characters that
@@ -54,6 +55,17 @@ def short_arguments(raw: str, limit: int = 100) -> str:
 def _short_value(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return one_line(text, _ARGUMENT_CHARS)
+
+
+def part_words(part: MediaPart) -> str:
+    """A picture, sound, film or document: its type and size, or its address."""
+    head, _, payload = part.source.partition(",")
+    if head[:5].lower() != "data:":
+        return one_line(part.source, 120)
+    count = len(payload) * 3 // 4 - payload[-2:].count("=")
+    kib = count / 1024
+    size = f"{count} bytes" if kib < 1 else f"{kib:.1f} KiB" if kib < 1024 else f"{kib / 1024:.1f} MiB"
+    return f"{one_line(head[5:].partition(';')[0], 60)}, {size}"
 
 
 def duration(milliseconds: float) -> str:

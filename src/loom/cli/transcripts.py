@@ -26,8 +26,10 @@ from ..events import (
     encode_event,
 )
 from ..safety.display import visible
+from ..safety.media import MEDIA_PARTS
 from ..store.base import SessionStore
-from .text import counted, duration, money, one_line, printable, short_arguments, tokens
+from ..types import Part
+from .text import counted, duration, money, one_line, part_words, printable, short_arguments, tokens
 
 _RESULT_LINES = 12
 
@@ -41,8 +43,10 @@ def readable(events: Sequence[Event], *, whole: bool = False) -> Iterator[str]:
         elif isinstance(event, RunStarted):
             yield f"── run {event.run_id} · {when(event.at)}"
             yield from _indented("you: ", event.task.goal)
+            yield from (f"     [{words}]" for words in _shown(event.task.attachments))
         elif isinstance(event, ModelReplied):
             yield from _indented("", event.message.text_content or "")
+            yield from (f"[{words}]" for words in _shown(event.message.content))
         elif isinstance(event, ToolFinished):
             shown = one_line(event.name, 60)
             call = f"{shown} {short_arguments(arguments.get(event.call_id, ''))}".rstrip()
@@ -97,6 +101,12 @@ def when(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _shown(content: str | Sequence[Part] | None) -> list[str]:
+    """The media in a message, in words."""
+    parts = () if content is None or isinstance(content, str) else content
+    return [part_words(part) for part in parts if isinstance(part, MEDIA_PARTS)]
+
+
 def _indented(first: str, text: str) -> Iterator[str]:
     for number, line in enumerate(printable(text).splitlines()):
         yield (first if number == 0 else " " * len(first)) + line
@@ -128,9 +138,11 @@ def as_markdown(session_id: str, events: Sequence[Event]) -> str:
             parts.append(f"## {one_line(event.task.goal, 80)}")
             parts.append(f"*Run `{event.run_id}`, {when(event.at)}*")
             parts.append("\n".join(f"> {line}" for line in printable(event.task.goal).splitlines()))
+            parts += [f"> Attached: {_inline(words)}" for words in _shown(event.task.attachments)]
         elif isinstance(event, ModelReplied):
             if text := printable(event.message.text_content or "").strip():
                 parts.append(text)
+            parts += [f"Shown: {_inline(words)}" for words in _shown(event.message.content)]
         elif isinstance(event, ToolFinished):
             asked = printable(arguments.get(event.call_id, "{}"))
             parts.append(f"**Tool** {_inline(event.name)} {_inline(asked)}: {event.outcome}")

@@ -16,6 +16,7 @@ from ..requests import Answer
 from ..runtime.result import RunResult
 from ..runtime.session import Session
 from ..safety.display import visible
+from ..signals import TaskInput
 from ..store.base import SessionStore
 from ..types import RunState
 from .asking import choose_human
@@ -46,7 +47,7 @@ class Desk:
         """Where sessions are kept; None when this turn is not kept."""
         return self.agent.session_store
 
-    async def start(self, session: Session[str, Any], task: str) -> RunResult[str]:
+    async def start(self, session: Session[str, Any], task: TaskInput) -> RunResult[str]:
         """Run a task to its end, or until it waits."""
         if self.store_path is not None:
             make_folder(self.store_path)

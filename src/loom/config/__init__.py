@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from ..safety.veto import SafetyEvaluator, SafetyRule
     from .abilities import Files, Web
     from .model import Generation, Instructions, Model, Price
+    from .models import FallbackModel, RoutedModel
 
 __all__ = [
+    "FallbackModel",
     "Files",
     "Generation",
     "GovernancePolicy",
@@ -21,6 +23,7 @@ __all__ = [
     "PermissionMode",
     "PermissionRule",
     "Price",
+    "RoutedModel",
     "Runtime",
     "RuntimeLimits",
     "SafetyEvaluator",
@@ -31,6 +34,7 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "FallbackModel": ".models",
         "Files": ".abilities",
         "Generation": ".model",
         "GovernancePolicy": "..policies.governance",
@@ -39,6 +43,7 @@ __getattr__ = hand_on(
         "PermissionMode": "..safety.permissions",
         "PermissionRule": "..safety.permissions",
         "Price": ".model",
+        "RoutedModel": ".models",
         "Runtime": "..policies.profile",
         "RuntimeLimits": "..policies.profile",
         "SafetyEvaluator": "..safety.veto",

@@ -83,6 +83,7 @@ class ModelOptions(TypedDict, total=False):
     max_retries: int | None
     price: Price | None
     extensions: dict[str, Any] | None
+    wire: str | None
 
 
 class Model(Struct, frozen=True, omit_defaults=True):
@@ -91,7 +92,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
     ``api_base`` replaces the provider's address. The key is ``api_key``, else the variable ``api_key_env``,
     else the provider's usual variables. ``timeout`` is the longest silence in seconds; ``max_retries`` counts
     tries after the first. ``price`` lets runs report and limit money. ``extensions`` go into every request
-    body as they are. Raises ConfigError for values that cannot work.
+    body as they are. ``wire`` chooses where a provider speaks both of OpenAI's: ``"chat"``, its usual one, or
+    ``"responses"``. Raises ConfigError for values that cannot work.
     """
 
     provider: str
@@ -104,6 +106,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_retries: int | None = None
     price: Price | None = None
+    wire: str | None = None
 
     def __post_init__(self) -> None:
         if not self.provider or not self.name:
@@ -113,6 +116,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
             _box(self, self.api_key)
         if "api_key" in self.extensions:
             raise ConfigError("extensions go into the request body; pass the key as Model's own api_key")
+        if self.wire not in (None, "chat", "responses"):
+            raise ConfigError(f"Model wire must be 'chat' or 'responses', not {self.wire!r}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise ConfigError(f"Model timeout must be seconds above 0, not {self.timeout!r}")
         if self.max_retries is not None and self.max_retries < 0:
@@ -229,6 +234,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
             timeout=options.get("timeout"),
             max_retries=options.get("max_retries"),
             price=options.get("price"),
+            wire=options.get("wire"),
         )
 
 

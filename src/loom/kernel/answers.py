@@ -77,7 +77,7 @@ async def recover(scope: Scope, state: State, call: Call) -> list[Event] | None:
     if probe is not None:
         found = await _probed(probe, call)
         if isinstance(found, ToolResult):
-            return [finished(call, "error" if found.is_error else "ok", case.cap(found))]
+            return [finished(call, "error" if found.is_error else "ok", await case.cap(found))]
     reason = "the process died while it ran; it may or may not have done its work"
     return [RequestOpened(request=approval_request(case, Ruling("ask", "recovery", reason)))]
 

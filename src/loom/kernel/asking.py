@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LoomError, MalformedReplyError, ProviderError
 from ..events import (
@@ -18,6 +18,7 @@ from ..events import (
     LimitReached,
     ModelReplied,
     ModelRequested,
+    PartialOutput,
     RequestOpened,
     TextDelta,
     ThinkingDelta,
@@ -41,6 +42,9 @@ from .reply import sound_reply
 from .state import State
 from .window import render
 
+if TYPE_CHECKING:
+    from ..safety.partial_json import PartialJSON
+
 
 async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
     """Pass the gates, ask, and yield deltas and then the reply with the calls it makes."""
@@ -62,6 +66,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
             said: list[ProviderEvent] = []
+            growing = _growing(scope)
             async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
                     if isinstance(event, ChatResponse):
@@ -70,6 +75,8 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
                     said.append(event)
                     if isinstance(event, ContentDeltaEvent):
                         yield TextDelta(text=event.delta)
+                        if growing is not None and growing.feed(event.delta):
+                            yield PartialOutput(value=growing.value)
                     elif (told := _told(event)) is not None:
                         yield told
             response = response or _put_together(said, scope.engine.model or "")
@@ -94,6 +101,16 @@ def _options(scope: Scope) -> dict[str, Any]:
     if engine.settings is not None:
         options["settings"] = engine.settings
     return options
+
+
+def _growing(scope: Scope) -> PartialJSON | None:
+    """What shows the typed output while it grows, when there is one that can be shown."""
+    gate = scope.engine.output_gate
+    if gate is None or not gate.opening:
+        return None
+    from ..safety.partial_json import PartialJSON  # most runs never need it
+
+    return PartialJSON(gate.opening)
 
 
 @asynccontextmanager
@@ -135,17 +152,17 @@ def _replied(
         reply = sound_reply(response, iteration)
     except MalformedReplyError as error:
         return [ErrorRaised(error=error.info())]
-    cost = _money(scope.engine.price(reply.usage))
-    scope.budget.charge(usage=reply.usage, cost=cost)
     replied = ModelReplied(
         iteration=iteration,
         message=reply.message,
         usage=reply.usage,
         stop_reason=reply.stop_reason,
         model=reply.model or scope.engine.model or "",
-        cost=cost,
+        cost=_cost(scope, reply),
         duration_ms=int((scope.engine.clock() - asked_at) * 1000),
+        attempts=reply.attempts if any(attempt.error for attempt in reply.attempts) else (),
     )
+    scope.budget.charge(usage=replied.spent, cost=replied.cost)
     return [
         replied,
         *(
@@ -153,6 +170,17 @@ def _replied(
             for call in reply.message.tool_calls or ()
         ),
     ]
+
+
+def _cost(scope: Scope, reply: ChatResponse) -> float | None:
+    """What the reply and the attempts that failed before it cost; None when a price of these is not known."""
+    price, attempts = scope.engine.price, reply.attempts
+    cost = _money(price(reply.usage, attempts[-1].model if attempts else reply.model))
+    for attempt in attempts:
+        if attempt.error is not None and attempt.usage.total_tokens:
+            more = _money(price(attempt.usage, attempt.model))
+            cost = None if cost is None or more is None else cost + more
+    return cost
 
 
 def _money(cost: Any) -> float | None:

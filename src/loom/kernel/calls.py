@@ -6,52 +6,74 @@ Which calls may run is decided in ``kernel/toolpath.py``; here is how they run b
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from ..errors import ToolError
-from ..events import Event, RequestOpened, ToolStarted
+from ..events import Event, RequestOpened, ToolFinished, ToolStarted
 from ..tools.base import ToolContext, ToolHandler
+from .attempt import Attempt
 from .case import Case, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .state import Call, State
-from .toolpath import execute
+from .toolpath import execute, observe
 
 Batch = list[Event]
 
 
 class Feed:
-    """What running tools post, for the loop to pick up. Bounded in nothing: events are small and picked up at once."""
+    """What running tools post, for the loop to pick up. Bounded in nothing: events are small and picked up at once.
 
-    __slots__ = ("_posted", "_waker")
+    ``open`` are the ids of the calls that may still post; what a call posts after its end goes nowhere.
+    """
+
+    __slots__ = ("_kept", "_live", "_stirred", "_waiter", "open")
 
     def __init__(self) -> None:
-        self._posted: deque[Event] = deque()
-        self._waker = asyncio.Event()
+        self.open: set[str] = set()
+        self._live: list[Event] = []
+        self._kept: list[Event] = []
+        self._stirred = False
+        self._waiter: asyncio.Future[None] | None = None
 
-    def post(self, event: Event) -> None:
-        """Hand over an event."""
-        self._posted.append(event)
-        self._waker.set()
+    def post(self, call_id: str, event: Event) -> None:
+        """Hand over an event of a call."""
+        if call_id in self.open:
+            (self._kept if event.durable else self._live).append(event)
+            self.wake()
 
-    def wake(self, _: object = None) -> None:
+    def wake(self) -> None:
         """Let the loop look again."""
-        self._waker.set()
+        self._stirred = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def posted(self) -> list[Event]:
-        """Wait for anything to happen and return what was posted meanwhile."""
-        await self._waker.wait()
-        self._waker.clear()
-        events = list(self._posted)
-        self._posted.clear()
+    async def stirred(self) -> None:
+        """Wait for anything to happen. For one task."""
+        if not self._stirred:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._stirred = False
+
+    def live(self) -> list[Event]:
+        """What was posted since the last time for whoever listens right now."""
+        events, self._live = self._live, []
+        return events
+
+    def kept(self) -> list[Event]:
+        """What was posted since the last time and is to be kept."""
+        events, self._kept = self._kept, []
         return events
 
 
-async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncIterator[Event | Batch]:
-    """Run allowed calls and yield batches of events; each batch is durable when this goes on."""
+async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncGenerator[Event | Batch]:
+    """Run allowed calls and yield batches of events; each batch is durable when this goes on.
+
+    Left early, it returns when every tool has stopped or was left behind, and ``scope.late`` has what came of them.
+    """
     for group in _groups(scope, calls):
         cases: list[Case] = []
         opening: list[Event] = []
@@ -63,9 +85,36 @@ async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncI
                 opening.append(case_or_event)
         opening += [_started(case) for case in cases]
         yield opening
-        if cases:
-            async for batch in _run_together(scope, cases):
-                yield batch
+        feed = Feed()
+        pending = [_begin(scope, case, feed) for case in cases]
+        try:
+            while pending:
+                await feed.stirred()
+                # First what is not kept: whoever listens may leave there, and nothing taken may be lost by that.
+                for event in feed.live():
+                    yield event
+                if kept := await _picked_up(feed, pending):
+                    yield kept
+        finally:
+            if pending:
+                await _break_off(scope, feed, pending)
+
+
+def _begin(scope: Scope, case: Case, feed: Feed) -> Attempt:
+    feed.open.add(case.call.id)
+    context = _context(scope, case, feed) if _wants_context(case.handler) else None
+    return execute(case, context, feed.wake)
+
+
+async def _picked_up(feed: Feed, pending: list[Attempt]) -> list[Event]:
+    """What is to be kept: what was posted, and what came of the calls that are over, then pending no more."""
+    over = [attempt for attempt in pending if attempt.over]
+    seen = [event for attempt in over for event in await observe(attempt)]
+    # Only from here on is anything taken: observing may wait for the disk, and be cancelled then.
+    for attempt in over:
+        feed.open.discard(attempt.case.call.id)
+        pending.remove(attempt)
+    return [*feed.kept(), *seen]
 
 
 def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
@@ -99,30 +148,29 @@ def _groups(scope: Scope, calls: Sequence[Call]) -> Iterator[list[Call]]:
             yield from ([call] for call in group)
 
 
-async def _run_together(scope: Scope, cases: list[Case]) -> AsyncIterator[Event | Batch]:
-    if len(cases) == 1 and not _wants_context(cases[0].handler):
-        yield await execute(cases[0], None)
-        return
-    feed = Feed()
-    tasks = [asyncio.create_task(execute(case, _context(scope, case, feed))) for case in cases]
-    for task in tasks:
-        task.add_done_callback(feed.wake)
-    try:
-        pending = list(tasks)
-        while pending:
-            events = await feed.posted()
-            for task in [task for task in pending if task.done()]:
-                pending.remove(task)
-                events += task.result()
-            kept = [event for event in events if event.durable]
-            for live in (event for event in events if not event.durable):
-                yield live
-            if kept:
-                yield kept
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _break_off(scope: Scope, feed: Feed, pending: list[Attempt]) -> None:
+    """Stop what is under way, wait for it as long as its grace lasts, and put down what came of it after all."""
+    cancelled: asyncio.CancelledError | None = None
+    for attempt in pending:
+        attempt.stop()
+    while not all(attempt.over for attempt in pending):
+        try:
+            await feed.stirred()
+        except asyncio.CancelledError as error:
+            cancelled = error
+            for attempt in pending:
+                attempt.stop()
+    scope.late += feed.kept()
+    feed.open.clear()
+    for attempt in pending:
+        try:
+            events = await observe(attempt)
+        except asyncio.CancelledError as error:
+            cancelled = error  # while an output was being kept: the call is settled without its result
+            continue
+        scope.late += [event for event in events if isinstance(event, ToolFinished)]
+    if cancelled is not None:
+        raise cancelled
 
 
 def _context(scope: Scope, case: Case, feed: Feed) -> ToolContext[Any]:
@@ -141,7 +189,7 @@ def _context(scope: Scope, case: Case, feed: Feed) -> ToolContext[Any]:
         depth=case.state.depth,
         answers={answer.request_id: answer for answer in call.answers},
         scope=scope,
-        _post=feed.post,
+        _post=partial(feed.post, call.id),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from ..errors import ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
+from ..errors import StoreError, ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
 from ..events import Outcome, ToolFinished
 from ..safety.receipts import effect_digest
 from ..safety.schema import validate_arguments
@@ -16,6 +17,7 @@ from ..types import ErrorInfo, ToolResult, ToolSpec
 from .engine import Scope
 from .state import Call, Phase, State
 
+logger = logging.getLogger("loom.tools")
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
 """Characters of one call's arguments: several times what a model can write in one reply."""
@@ -47,9 +49,26 @@ class Case:
         else:
             validate_arguments(self.spec, self.arguments)
 
-    def cap(self, result: ToolResult) -> ToolResult:
-        """The result, no larger than the window can bear."""
-        return self.scope.engine.cap(result, self.state.session_id, self.call.id)
+    async def cap(self, result: ToolResult) -> ToolResult:
+        """The result, no larger than the window can bear. What is cut of it is kept before this returns."""
+        cap = self.scope.engine.cap
+        if cap is None or cap.fits(result):
+            return result
+        return await cap.cut(result, self.call.id, self._keep)
+
+    async def _keep(self, reference: str, text: str) -> bool:
+        store = self.scope.store
+        if store is None:
+            return False
+        try:
+            await store.keep_output(self.state.session_id, reference, text)
+        except (StoreError, OSError):
+            # The tool has done its work: that its output was not kept whole must not cost the call its result.
+            logger.warning(
+                "the output of %s (call %s) was not kept", self.spec.name, self.call.id, exc_info=True
+            )
+            return False
+        return True
 
 
 def open_case(scope: Scope, state: State, call: Call) -> Case:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..events import Event
 from ..hitl.base import Human
 from ..llm.base import LLMProvider, ModelSettings
 from ..policies.governance import GovernancePolicy
@@ -20,6 +21,9 @@ from .hooks import Hooks
 
 TOOL_TIMEOUT = 300.0
 """Seconds a tool may take unless it says otherwise: five minutes, longer than most builds, shorter than a night."""
+
+CANCEL_GRACE = 5.0
+"""Seconds a tool that was told to stop may take to tidy up. Half of what service managers give a whole process."""
 
 
 class OutputGate(Protocol):
@@ -35,19 +39,33 @@ class OutputGate(Protocol):
         """How many replies may be judged before the run fails."""
         ...
 
+    @property
+    def opening(self) -> str:
+        """The brackets a reply that passes may begin with, to show it while it grows; empty for no showing."""
+        ...
+
     def judge(self, text: str) -> str | None:
         """None when the reply passes, else the critique the model is given."""
         ...
 
 
-def no_price(usage: Usage) -> float | None:
+def no_price(usage: Usage, model: str) -> float | None:
     """The price of a model nobody knows the price of: unknown, which is not zero."""
     return None
 
 
-def as_it_is(result: ToolResult, session_id: str, call_id: str) -> ToolResult:
-    """The cap of an engine that caps nothing."""
-    return result
+class Cap(Protocol):
+    """What keeps a result from filling the window: it shows the beginning, and has the whole kept aside."""
+
+    def fits(self, result: ToolResult) -> bool:
+        """Whether a look is enough to see that nothing is to be done."""
+        ...
+
+    async def cut(
+        self, result: ToolResult, call_id: str, keep: Callable[[str, str], Awaitable[bool]]
+    ) -> ToolResult:
+        """The result as the model gets it. ``keep(reference, text)`` says False for what could not be kept."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +73,9 @@ class Engine:
     """A compiled agent: ports with their adapters in place. Holds nothing of any conversation.
 
     ``edit_messages`` may replace the window right before each model call (the harness face's hook).
-    ``cap`` shortens oversized results, given (result, session id, call id). ``price`` turns usage into money or None.
+    ``cap`` shortens oversized results, None leaves them. ``price`` turns usage into money or None, given the
+    model that used it: its name in ``Attempt``, else in the reply. ``cancel_grace`` is how many seconds a tool
+    that was told to stop may go on before it is left behind.
     """
 
     provider: LLMProvider
@@ -66,10 +86,11 @@ class Engine:
     hooks: Hooks = field(default_factory=Hooks)
     governance: GovernancePolicy = field(default_factory=GovernancePolicy)
     output_gate: OutputGate | None = None
-    price: Callable[[Usage], float | None] = no_price
-    cap: Callable[[ToolResult, str, str], ToolResult] = as_it_is
+    price: Callable[[Usage, str], float | None] = no_price
+    cap: Cap | None = None
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
     tool_timeout: float = TOOL_TIMEOUT
+    cancel_grace: float = CANCEL_GRACE
     clock: Callable[[], float] = time.time
 
 
@@ -96,8 +117,8 @@ class CallRates:
 class Scope:
     """What belongs to one run while it is driven: who answers, what tools get, what may be spent.
 
-    ``streaming`` asks the provider for deltas. ``store`` is where a child run keeps its log. ``asked`` is what
-    hooks are told of the model call under way.
+    ``streaming`` asks the provider for deltas. ``store`` keeps oversized outputs and the logs of child runs.
+    ``asked`` is what hooks are told of the model call under way, ``late`` what came of calls broken off.
     """
 
     engine: Engine
@@ -108,3 +129,4 @@ class Scope:
     streaming: bool = False
     rates: CallRates = field(default_factory=CallRates)
     asked: dict[str, Any] = field(default_factory=dict[str, Any])
+    late: list[Event] = field(default_factory=list[Event])

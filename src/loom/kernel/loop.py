@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ..errors import LoomError, StoreError
@@ -159,10 +160,19 @@ def _inside(error: Exception) -> ErrorInfo:
 
 async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
     """The consumer has gone: settle what was under way and write down that the run was cancelled."""
+    cancelled: asyncio.CancelledError | None = None
     if deeds is not None:
-        await deeds.aclose()
-    if journal.state.status is RunState.QUEUED:
-        return
+        try:
+            await deeds.aclose()
+        except asyncio.CancelledError as error:  # while tools were stopped: they have, or were left behind
+            cancelled = error
+    if journal.state.status is not RunState.QUEUED:
+        await _settle_abandoned(scope, journal)
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _settle_abandoned(scope: Scope, journal: Journal) -> None:
     try:
         if not journal.state.ending:
             await journal.write([CancelRequested(reason="abandoned")])
@@ -200,9 +210,8 @@ async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
     yield events
 
 
-async def _execute(scope: Scope, state: State, step: Execute) -> Deeds:
-    async for batch in run_calls(scope, state, step.calls):
-        yield batch
+def _execute(scope: Scope, state: State, step: Execute) -> Deeds:
+    return run_calls(scope, state, step.calls)
 
 
 async def _recover(scope: Scope, state: State, step: Recover) -> Deeds:
@@ -214,19 +223,26 @@ async def _recover(scope: Scope, state: State, step: Recover) -> Deeds:
         else:
             yield events
     if again:
-        async for batch in run_calls(scope, state, again):
-            yield batch
+        async with aclosing(run_calls(scope, state, again)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 async def _settle(scope: Scope, state: State, step: Settle) -> Deeds:
-    for call in step.calls:
+    late, scope.late = scope.late, []
+    told = {event.call_id for event in late if isinstance(event, ToolFinished)}
+    calls = [call for call in step.calls if call.id not in told]
+    for call in calls:
         withdraw = getattr(scope.engine.tools.get(call.name), "withdraw", None)
         if withdraw is not None and call.attempt:
             try:
                 await withdraw(state.session_id, call.key, scope)
             except Exception:  # a handler is foreign code; it cannot keep the run from ending
                 logger.exception("%s could not withdraw what call %s had begun", call.name, call.id)
-    yield [finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in step.calls]
+    cancelled = [
+        finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in calls
+    ]
+    yield [*late, *cancelled]
 
 
 def _settled_text(call: Call) -> str:

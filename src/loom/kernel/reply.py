@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
 from ..safety.display import encodable
+from ..safety.media import fault_of
 from ..types import (
+    Attempt,
     ChatMessage,
     ChatResponse,
     OpaquePart,
@@ -53,6 +55,7 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
         _usage(response.usage),
         stop if isinstance(stop, StopReason) else _STOPS.get(stop, StopReason.UNKNOWN),
         encodable(model) if isinstance(model, str) else "",
+        _attempts(response.attempts) if response.attempts else (),
     )
 
 
@@ -68,6 +71,16 @@ def _usage(usage: Any) -> Usage:
     if all(isinstance(count, int) and 0 <= count < _COUNTABLE for count in counts):
         return usage
     return Usage(*(n if isinstance(n, int) and 0 <= n < _COUNTABLE else 0 for n in counts))
+
+
+def _attempts(attempts: Any) -> tuple[Attempt, ...]:
+    """The attempts as they can be kept; none at all when one of them is not what it says."""
+    try:
+        kept = tuple(sound(attempt) for attempt in attempts)
+    except (TypeError, ValueError):
+        return ()
+    whole = all(isinstance(attempt, Attempt) for attempt in kept)
+    return tuple(replace(attempt, usage=_usage(attempt.usage)) for attempt in kept) if whole else ()
 
 
 def _plain_facts(message: ChatMessage) -> bool:
@@ -95,6 +108,8 @@ def _part(part: Any) -> Any:
         return ThinkingPart(encodable(part.text), *map(_optional, (part.signature, part.data, part.origin)))
     if isinstance(part, OpaquePart):
         return OpaquePart(encodable(part.origin), encodable(part.data))
+    if (fault := fault_of(part)) is not None:
+        raise ValueError(fault)  # what a model says names no file of this machine
     return part
 
 

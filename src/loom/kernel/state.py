@@ -38,6 +38,7 @@ from ..types import (
     ChatMessage,
     ErrorInfo,
     Limits,
+    Part,
     Role,
     RunState,
     StopReason,
@@ -179,7 +180,7 @@ def apply(state: State, event: Event) -> State:
 
 def _run_started(state: State, event: RunStarted) -> State:
     before = state.transcript
-    said = tuple(event.messages) or (ChatMessage(Role.USER, task_text(event)),)
+    said = tuple(event.messages) or (ChatMessage(Role.USER, task_content(event)),)
     return replace(
         state,
         run_id=event.run_id,
@@ -193,15 +194,13 @@ def _run_started(state: State, event: RunStarted) -> State:
     )
 
 
-def task_text(event: RunStarted) -> str:
-    """What the model reads as the user's message: the goal, and what was given beside it."""
+def task_content(event: RunStarted) -> str | tuple[Part, ...]:
+    """What the model reads as the user's message: the task, and what was given beside it."""
     beside: dict[str, Any] = {**event.task.to_context_payload(), **event.inputs}
-    text = event.task.goal
-    if beside:
-        text += f"\n\n<context>\n{canonical_json(beside).decode()}\n</context>"
-    if event.restored:
-        text = f"<earlier>\n{event.restored}\n</earlier>\n\n{text}"
-    return text
+    return event.task.content(
+        before=f"<earlier>\n{event.restored}\n</earlier>" if event.restored else "",
+        after=f"<context>\n{canonical_json(beside).decode()}\n</context>" if beside else "",
+    )
 
 
 def _run_resumed(state: State, event: RunResumed) -> State:
@@ -238,7 +237,7 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         state,
         transcript=state.transcript.plus(message),
         iterations=state.iterations + 1,
-        usage=state.usage + event.usage,
+        usage=state.usage + event.spent,
         known_cost=state.known_cost + (event.cost or 0.0),
         priced=state.priced and event.cost is not None,
         calls=calls,

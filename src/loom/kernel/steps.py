@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from ..safety.media import MEDIA_PARTS
 from ..types import ErrorInfo, RunState, StopReason
 from .state import Call, Phase, State
 
@@ -136,10 +137,17 @@ def _go_on_with_calls(state: State) -> Step:
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
     # a final reply that is not a whole answer
-    if cut_short := _CUT_SHORT.get(stop_reason) or (None if state.output.strip() else _EMPTY):
+    if cut_short := _CUT_SHORT.get(stop_reason) or (_EMPTY if _says_nothing(state) else None):
         return Fail(cut_short)
     # a final reply that passed its judge, or that nobody has judged
     return Finish(RunState.COMPLETED) if state.judged else Judge()
+
+
+def _says_nothing(state: State) -> bool:
+    """Whether the reply is neither text nor anything to look at or hear."""
+    content = state.transcript[-1].content if state.transcript else None
+    shown = isinstance(content, tuple) and any(isinstance(part, MEDIA_PARTS) for part in content)
+    return not (state.output.strip() or shown)
 
 
 _CUT_SHORT = {

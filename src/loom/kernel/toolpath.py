@@ -6,7 +6,7 @@ is bound to the digest of exactly what will run (``kernel/consent.py``) and is c
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -33,14 +33,16 @@ from ..events import (
 from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
+from ..safety.media import fault_of
 from ..safety.permissions import Ruling, judge
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
 from ..types import ToolResult, sound, to_json
+from .attempt import Attempt
 from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
-from .foreign import described, passes
+from .foreign import described
 from .state import Call, State
 
 _ALLOW = Ruling("allow", "permission")
@@ -160,49 +162,70 @@ def deny(case: Case, ruling: Ruling) -> list[Event]:
 # --- execute, observe -------------------------------------------------------------------------------
 
 
-async def execute(case: Case, context: ToolContext[Any] | None) -> list[Event]:
-    """Run one allowed call: the event of its one result, or the requests it waits for.
+def execute(case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> Attempt:
+    """Enter the tool of one allowed call; ``tell`` is called when there is something to observe."""
+    return Attempt(case, context, tell)
 
-    Nothing a tool raises leaves here but cancellation of the run.
+
+async def observe(attempt: Attempt) -> list[Event]:
+    """What came of it: the event of the call's one result, or the requests it waits for.
+
+    Nothing when it was stopped, and ended: what became of it is then for the end of the run to say. Nothing a
+    tool raises leaves here but the interrupt of the terminal. May be cancelled while an output is kept, and be
+    called again then.
     """
-    clock = case.scope.engine.clock
-    started = clock()
-    limit = case.scope.engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
-    patience = asyncio.timeout(limit)
-    try:
-        async with patience:
-            result = await _invoke(case, context)
-        return [*_withdrawn(case), observe(case, result, clock() - started)]
-    except Parked as parked:
-        return _park(case, parked)
-    except LoomError as error:
-        outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
-        return [_failed(case, outcome, error, clock() - started)]
-    except BaseException as error:
-        if patience.expired() and isinstance(error, TimeoutError):
-            late = ToolTimeoutError(f"{case.spec.name} took longer than {limit:g} seconds and was stopped")
-            return [_failed(case, "timeout", late, clock() - started)]
-        if passes(error):
-            raise
-        raised = ToolExecutionError(f"Error: {described(error)}")
-        raised.__cause__ = error
-        return [_failed(case, "error", raised, clock() - started)]
+    case, error = attempt.case, attempt.error
+    seconds = case.scope.engine.clock() - attempt.began
+    if attempt.left or (attempt.stopped and attempt.expired):
+        return [await _given_up(attempt, seconds)]
+    if attempt.stopped:
+        return []
+    if error is None:
+        try:
+            result = _plain_result(attempt.result)
+        except BaseException as failure:  # what is no plain data is the call's failure
+            error = failure
+        else:
+            outcome: Outcome = "error" if result.is_error else "ok"
+            shown = await case.cap(result)
+            return [*_withdrawn(case), finished(case.call, outcome, shown, seconds=seconds)]
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if isinstance(error, Parked):
+        return await _park(case, error)
+    if isinstance(error, LoomError):
+        refused = isinstance(error, ToolPermissionError)
+        return [await _failed(case, "denied" if refused else "error", error, seconds)]
+    raised = ToolExecutionError(f"Error: {described(error)}")
+    raised.__cause__ = error
+    return [await _failed(case, "error", raised, seconds)]
 
 
-async def _invoke(case: Case, context: ToolContext[Any] | None) -> Any:
-    in_context = getattr(case.handler, "invoke_in_context", None)
-    if in_context is not None:
-        return await in_context(case.arguments, context)
-    return await case.handler.invoke(case.arguments)
+async def _given_up(attempt: Attempt, seconds: float) -> ToolFinished:
+    """The result of a call whose time was up, or which did not stop, or both."""
+    case, name = attempt.case, attempt.case.spec.name
+    text = f"{name} took longer than {attempt.seconds:g} seconds and " if attempt.expired else f"{name} "
+    if not attempt.left:
+        return await _failed(case, "timeout", ToolTimeoutError(f"{text}was stopped"), seconds)
+    text += "did not stop when it was told to: it was left behind"
+    if not case.spec.read_only:
+        text += " and may still take effect"
+    result = ToolResult(text, metadata={"left_behind": True}, is_error=True)
+    if not attempt.expired:
+        return finished(case.call, "cancelled", result, seconds=seconds)
+    error = ToolTimeoutError(text).info()
+    return finished(case.call, "timeout", result, error=error, seconds=seconds)
 
 
-def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
-    """Turn what a handler returned into the call's one result: plain data, no larger than the window can bear.
+def _plain_result(returned: Any) -> ToolResult:
+    """What a handler returned as a result of plain data.
 
-    Raises TypeError for what is no plain data, which is then the call's failure.
+    Raises TypeError for what is none, a part that names a file included.
     """
-    if not isinstance(result, ToolResult):
-        result = ToolResult(result if isinstance(result, str) else to_json(result))
+    if isinstance(returned, ToolResult):
+        result = returned
+    else:
+        result = ToolResult(returned if isinstance(returned, str) else to_json(returned))
     text: Any = "" if result.text is None else result.text  # pyright: ignore[reportUnnecessaryComparison]  # foreign
     clean = encodable(text) if isinstance(text, str) else text
     if clean is not result.text:
@@ -214,17 +237,18 @@ def observe(case: Case, result: Any, seconds: float) -> ToolFinished:
         or result.content_parts is not None
     ):
         result = sound(result)
+        if fault := next(filter(None, map(fault_of, result.content_parts or ())), None):
+            raise TypeError(fault)
     elif not isinstance(result.is_error, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign
         raise TypeError(f"is_error must be True or False, not {result.is_error!r}")
-    outcome: Outcome = "error" if result.is_error else "ok"
-    return finished(case.call, outcome, case.cap(result), seconds=seconds)
+    return result
 
 
-def _park(case: Case, parked: Parked) -> list[Event]:
+async def _park(case: Case, parked: Parked) -> list[Event]:
     try:
         wanted = _wanted(case, parked)
     except ToolExecutionError as error:
-        return [_failed(case, "error", error, 0.0)]
+        return [await _failed(case, "error", error, 0.0)]
     mine = [request.id for request in case.state.requests if request.call_id == case.call.id]
     needed = [request.id for request in wanted]
     return [
@@ -267,6 +291,6 @@ def _for_call(request: Request, case: Case) -> Request:
     )
 
 
-def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = case.cap(ToolResult(encodable(str(error)), is_error=True))
+async def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
+    result = await case.cap(ToolResult(encodable(str(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)

@@ -6,13 +6,11 @@ message. A message is encoded once; what moves from request to request are the m
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Raw
 
-from ..errors import ConfigError
 from ..types import (
     CallPart,
     ChatMessage,
@@ -180,20 +178,15 @@ def _block(part: Part, media: Mapping[str, Media]) -> dict[str, Any] | Raw | Non
         return opaque_block(part)
     if isinstance(part, ThinkingPart | CallPart):
         return None
-    item = media[part.source]
-    image = isinstance(part, ImagePart) or item.media_type.startswith("image/")
-    return {"type": "image" if image else "document", "source": _source(item)}
+    kind = "image" if isinstance(part, ImagePart) else "document"
+    return {"type": kind, "source": _source(media[part.source])}
 
 
 def _source(item: Media) -> dict[str, Any]:
     if item.url:
         return {"type": "url", "url": item.url}
     if item.media_type.startswith("text/"):
-        try:
-            text = base64.b64decode(item.base64).decode("utf-8", "replace")
-        except ValueError as error:
-            raise ConfigError(f"a data: URL of a message part is not base64: {error}") from error
-        return {"type": "text", "media_type": "text/plain", "data": text}
+        return {"type": "text", "media_type": "text/plain", "data": item.text}
     return {"type": "base64", "media_type": item.media_type, "data": item.base64}
 
 

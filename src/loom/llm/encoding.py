@@ -82,7 +82,9 @@ class ToolFragments:
         if kept is None:
             if len(self._kept) >= _KEPT_TOOL_SETS:
                 self._kept.clear()
-            kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in tools]))
+            # In one order, so that caches of the service hit.
+            ordered = sorted(tools, key=lambda tool: tool.name)
+            kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in ordered]))
         return kept[1]
 
 
@@ -119,6 +121,14 @@ def strict_schema(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return schema, False
 
 
+def fits_strict(schema: dict[str, Any]) -> bool:
+    """Whether ``schema`` means in strict function calls just what it means without.
+
+    So a service may hold the model to it. One with optional properties does not fit: strict would require them.
+    """
+    return strict_schema(schema) == (schema, True) and _says_only(_STRICT_WORDS, schema)
+
+
 def describes_object(schema: dict[str, Any]) -> bool:
     """Whether the values of ``schema`` are objects; services shape nothing else."""
     return schema.get("type") == "object" or "properties" in schema or "$ref" in schema
@@ -153,6 +163,28 @@ def _strict(node: Any) -> Any:
         closed["additionalProperties"] = False
         closed["required"] = list(node["properties"])
     return closed
+
+
+# What every service that knows strict schemas takes; more words are known to some.
+_STRICT_WORDS = frozenset(
+    {"$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "items"}
+    | {"properties", "required", "title", "type"}
+)
+
+
+def _says_only(words: frozenset[str], node: Any) -> bool:
+    if is_list(node):
+        return all(_says_only(words, item) for item in node)
+    if not is_dict(node):
+        return True
+    return all(
+        key in words
+        and (
+            key in ("const", "enum")
+            or _says_only(words, list(as_dict(value).values()) if key in _NAMED else value)
+        )
+        for key, value in node.items()
+    )
 
 
 # Below these keys are names of the user's, not words of the schema language.

@@ -42,7 +42,18 @@ _BAD_KEY = re.compile(
     r"|(?:invalid|incorrect|no|missing) (?:x-)?api[ _-]?key",
     re.IGNORECASE,
 )
-_AUTH_WORDS = frozenset({"authentication_error", "permission_error", "invalid_api_key", "unauthorized"})
+_AUTH_WORDS = frozenset(
+    {
+        "authentication_error",
+        "permission_error",
+        "invalid_api_key",
+        "unauthorized",
+        "api_key_invalid",
+        "api_key_expired",
+        "permission_denied",
+        "unauthenticated",
+    }
+)
 _RATE_WORDS = frozenset(
     {"rate_limit_error", "rate_limit_exceeded", "resource_exhausted", "too_many_requests"}
 )
@@ -174,7 +185,8 @@ def _kind(status: int, complaint: Complaint) -> tuple[type[ProviderError | Conte
         return ProviderUnavailableError, "is not available"
     if status == 402 or complaint.status == 402:
         return ProviderError, "asks for payment"
-    if status >= 400 or (complaint.status or 0) >= 400:
+    # A reply that began as a success has no status to tell by: ``invalid_prompt``, ``invalid_image_url``.
+    if status >= 400 or (complaint.status or 0) >= 400 or any(word.startswith("invalid") for word in words):
         return InvalidRequestError, "refused the request"
     return ProviderError, "reported an error"
 
@@ -208,12 +220,17 @@ def _complaint(said: dict[str, Any]) -> Complaint:
     request = said.get("request_id") or inner.get("request_id")
     return Complaint(
         message=_one_line(message),
-        words=frozenset(word.lower() for word in words),
+        words=frozenset(word.lower() for word in [*words, *_reasons(inner.get("details"))]),
         status=numbers[0] if numbers else None,
         request_id=request if isinstance(request, str) else None,
         retry_after=_retry_delay(inner.get("details")),
         code=next((word for word in words[1:] + words[:1]), None),
     )
+
+
+def _reasons(details: Any) -> list[str]:
+    """Google's ErrorInfo: ``{"reason": "API_KEY_INVALID"}`` among the details."""
+    return [reason for detail in as_list(details) if (reason := as_text(as_dict(detail).get("reason")))]
 
 
 def _retry_delay(details: Any) -> float | None:

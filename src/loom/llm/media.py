@@ -1,24 +1,31 @@
-"""Images, sounds and documents of a message, read and checked before they go to a model service.
+"""Images, sound and documents of a message, checked before they go to a model service.
 
-What a part names may come from outside, so only what *is* an image, a sound or a PDF by its first bytes is ever
-read into a request, from regular files only and up to a size. Addresses are passed on, never fetched here.
+A wire opens no files: what a part names may come from a model, a service or an edited log. ``data:`` URLs are
+validated, web addresses passed on, and paths refused; reading files is ``loom.media``, for application code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
-import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import ConfigError
-from ..types import AudioPart, ChatMessage, FilePart, ImagePart, VideoPart
+from ..safety.media import (
+    MAX_MEDIA_BYTES,
+    MEDIA_PARTS,
+    MediaPart,
+    decode_base64,
+    fault_of,
+    kind_of,
+    split_data_url,
+)
+from ..types import ChatMessage, Role
 
-# OpenAI takes images up to 20 MB; Anthropic less, and says so itself.
-MAX_MEDIA_BYTES = 20 * 1024 * 1024
-MediaPart = ImagePart | AudioPart | VideoPart | FilePart
+__all__ = ["MAX_MEDIA_BYTES", "Media", "MediaPart", "load_media", "media_parts", "read_media"]
+
+# Decoding so much takes about a millisecond; more is checked beside the event loop.
+_AT_ONCE = 512 * 1024
 
 
 class Media(NamedTuple):
@@ -33,22 +40,30 @@ class Media(NamedTuple):
         """One address for either case."""
         return self.url or f"data:{self.media_type};base64,{self.base64}"
 
+    @property
+    def text(self) -> str:
+        """The content as text. What is not UTF-8 becomes U+FFFD."""
+        return decode_base64(self.base64).decode("utf-8-sig", "replace")
+
 
 async def load_media(message: ChatMessage, accepts: tuple[type, ...], wire: str) -> dict[str, Media]:
-    """The media of ``message`` by source. Files are read in a thread.
+    """The media of ``message`` by source, those of a kind in ``accepts``.
 
-    Raises ConfigError for a kind of part not in ``accepts``, naming ``wire``, and for what cannot be read.
+    Raises ConfigError for a part of another kind, naming ``wire``, for a path, and for a ``data:`` URL that is
+    none. What the assistant itself showed and this wire has no place for is left out instead.
     """
     parts = media_parts(message)
+    if not parts:
+        return {}
+    if message.role is Role.ASSISTANT:
+        parts = [part for part in parts if isinstance(part, accepts)]
     for part in parts:
         if not isinstance(part, accepts):
-            kind = type(part).__name__.removesuffix("Part").lower()
+            kind = kind_of(part)
             raise ConfigError(
                 f"{wire} cannot be sent {kind} parts; turn the {kind} into text or an image first"
             )
-    if not parts:
-        return {}
-    if all(part.source.startswith(("https:", "http:", "data:")) for part in parts):
+    if sum(len(part.source) for part in parts) <= _AT_ONCE:
         return {part.source: read_media(part) for part in parts}
     return await asyncio.to_thread(lambda: {part.source: read_media(part) for part in parts})
 
@@ -57,77 +72,13 @@ def media_parts(message: ChatMessage) -> Sequence[MediaPart]:
     """The parts of ``message`` that are neither text nor thinking."""
     if message.content is None or isinstance(message.content, str):
         return ()
-    return [p for p in message.content if isinstance(p, ImagePart | AudioPart | VideoPart | FilePart)]
+    return [part for part in message.content if isinstance(part, MEDIA_PARTS)]
 
 
 def read_media(part: MediaPart) -> Media:
-    """One part, blocking. Raises ConfigError when it is missing, too large or not what it says."""
-    source = part.source
-    if source.startswith(("https:", "http:")):
-        return Media(part.media_type, url=source)
-    if source.startswith("data:"):
-        return _data_url(source)
-    content = _regular_file(source)
-    media_type = _sniff(content)
-    if media_type is None:
-        raise ConfigError(
-            f"{source!r} is not a PNG, JPEG, GIF or WebP image, a WAV, MP3, FLAC or Ogg sound, nor a PDF; "
-            "it was not sent"
-        )
-    return Media(media_type, base64.b64encode(content).decode())
-
-
-def _data_url(source: str) -> Media:
-    head, comma, payload = source.partition(",")
-    media_type, _, encoding = head.removeprefix("data:").partition(";")
-    if not comma or encoding != "base64":
-        raise ConfigError("a data: URL of a message part must be base64: data:<type>;base64,<text>")
-    if len(payload) * 3 // 4 > MAX_MEDIA_BYTES:
-        raise ConfigError(f"a data: URL of a message part is larger than {MAX_MEDIA_BYTES} bytes")
-    return Media(media_type, payload)
-
-
-def _regular_file(path: str) -> bytes:
-    # O_NONBLOCK: opening a pipe must not wait for a writer. It means nothing to regular files.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the media file {path!r}: {error}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(f"{path!r} is not a regular file; it was not sent")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_MEDIA_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read the media file {path!r}: {error}") from error
-    finally:
-        os.close(descriptor)
-    if len(content) > MAX_MEDIA_BYTES:
-        raise ConfigError(f"{path!r} is larger than {MAX_MEDIA_BYTES} bytes; it was not sent")
-    return content
-
-
-def _sniff(content: bytes) -> str | None:
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if content.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if content.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    if content.startswith(b"%PDF-"):
-        return "application/pdf"
-    return _sniff_sound(content)
-
-
-def _sniff_sound(content: bytes) -> str | None:
-    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
-        return "audio/wav"
-    # An MP3 begins with its tags, or with a frame: eleven bits set, then the number of its layer.
-    frame = content[:1] == b"\xff" and content[1:2] and content[1] & 0xE6 == 0xE2
-    if content.startswith(b"ID3") or frame:
-        return "audio/mpeg"
-    if content.startswith(b"fLaC"):
-        return "audio/flac"
-    return "audio/ogg" if content.startswith(b"OggS") else None
+    """One part, checked. Raises ConfigError when it names a file or is not what it says."""
+    if (fault := fault_of(part)) is not None:
+        raise ConfigError(fault)
+    if part.source[:5].lower() != "data:":
+        return Media(part.media_type, url=part.source)
+    return Media(*split_data_url(part.source))

@@ -94,7 +94,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         stream: bool,
     ) -> Outgoing:
         told = await fragments(messages, self._dialect, self._key)
-        body: dict[str, Any] = {"model": model, "messages": None, "stream": stream}
+        body: dict[str, Any] = {"model": model, "stream": stream}
         if stream and self._include_usage:
             body["stream_options"] = {"include_usage": True}
         body.update(self._extensions)
@@ -106,6 +106,7 @@ class OpenAICompatibleProvider(HTTPProvider):
             body.update(extensions)
         if tools or served:
             body["tools"] = Raw(joined_arrays(encode(served), self._tools(tools or ())))
+        # Last, so that all before it is the same in every request of a session.
         body["messages"] = Raw(b"[" + told + b"]")
         audio = _audio_type(body)
         return Outgoing(

@@ -6,7 +6,6 @@ in the place they ask for; all others refuse a field for it or do without.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -203,13 +202,8 @@ def _medium(part: MediaPart, media: Mapping[str, Media]) -> dict[str, Any]:
         subtype = item.media_type.partition("/")[2].removeprefix("x-")
         sound = {"data": item.base64, "format": _AUDIO_FORMATS.get(subtype, subtype)}
         return {"type": "input_audio", "input_audio": sound}
-    return {"type": "file", "file": {"filename": _file_name(part, item), "file_data": item.data_url}}
-
-
-def _file_name(part: MediaPart, item: Media) -> str:
-    if not part.source.startswith("data:"):
-        return os.path.basename(part.source)
-    return "document.pdf" if item.media_type == "application/pdf" else "document"
+    name = "document.pdf" if item.media_type == "application/pdf" else "document"
+    return {"type": "file", "file": {"filename": name, "file_data": item.data_url}}
 
 
 def _text(message: ChatMessage) -> str:

@@ -98,13 +98,16 @@ class HTTPService(ABC):
         joined = "&".join(pair for pair in pairs if pair)
         return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path, query=joined, fragment=""))
 
-    async def exchange(self, url: str, body: bytes, read: Callable[[bytes], ReadT]) -> ReadT:
+    async def exchange(
+        self, url: str, body: bytes, read: Callable[[bytes], ReadT], patience: Patience | None = None
+    ) -> ReadT:
         """Send ``body`` and return what ``read`` makes of the whole reply, trying again where that may help.
 
-        Raises ProviderError or ContextOverflowError, and what ``read`` raises.
+        ``patience`` is what is left of it when this is not the first of a request's exchanges. Raises
+        ProviderError or ContextOverflowError, and what ``read`` raises.
         """
         client, headers = self._ready()
-        patience = self._patience()
+        patience = patience or self._patience()
         async with self._gate.passage():
             while True:
                 reply: Reply | None = None

@@ -1,7 +1,8 @@
 """Server-sent events, from bytes to events, as they come.
 
 A reader without I/O: feed it whatever the socket gave and get the events that are complete. It is tolerant
-where servers differ (line ends, spaces, comments, byte order mark) and bounded where they could hurt us.
+where servers differ (line ends, spaces, comments, byte order mark) and bounded where they could hurt us. JSON
+that stands between the events without being one is handed over as an event named ``error``.
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
@@ -94,6 +95,10 @@ def _events(blocks: list[bytes]) -> list[SSEvent]:
             found.append((b"", block[6:] if block[5:6] == b" " else block[5:]))
         elif block and (event := _fields(block)) is not None:
             found.append(event)
+        elif block.lstrip()[:1] in (b"{", b"["):
+            # Gemini and gateways before it give up on a stream by writing their error into it as it is. No
+            # field of an event begins like this, and what breaks the format is not an ordinary event.
+            found.append((b"error", block))
     return found
 
 

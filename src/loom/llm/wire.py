@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import LoomError
+from ..errors import InvalidRequestError, LoomError
 from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .failures import named
@@ -27,10 +27,16 @@ if TYPE_CHECKING:
 # How long a service may keep a finished stream open before we stop being polite: reading on to the end
 # lets the connection be used again, but nobody should wait for it.
 _END_OF_STREAM_SECONDS = 0.05
+# How long we listen on when a reply is whole, but its wire has no word for that being all.
+_AFTERWORD_SECONDS = 1.0
 
 
 class ReplyDecoder(Protocol):
-    """Reads one reply. ``feed`` and ``whole`` return the events to pass on, ``finish`` the reply."""
+    """Reads one reply. ``feed`` and ``whole`` return the events to pass on, ``finish`` the reply.
+
+    On a wire without a last event ``done`` stays False. Its decoder has ``ending``, too: True when the reply is
+    whole as it stands, so that a connection that is lost or kept open from then on does not spoil it.
+    """
 
     done: bool
 
@@ -48,11 +54,16 @@ class ReplyDecoder(Protocol):
 
 
 class Outgoing(NamedTuple):
-    """A request ready to send, and the maker of decoders for its replies (one a try)."""
+    """A request ready to send, and the maker of decoders for its replies (one a try).
+
+    ``instead`` is asked when the service refuses the request: it may write another that says the same in a way
+    the service takes, or None.
+    """
 
     url: str
     body: bytes
     decoder: Callable[[], ReplyDecoder]
+    instead: Callable[[InvalidRequestError], Awaitable[Outgoing | None]] | None = None
 
     def read(self, body: bytes) -> ChatResponse:
         """The reply in ``body``, which came in one piece."""
@@ -101,11 +112,20 @@ class HTTPProvider(HTTPService, LLMProvider):
         That is one request, unless the service pauses its reply and wants to be asked on.
         """
         turn = _turn(messages, settings)
+        outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
+        patience = self._patience()
         while True:
-            outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, False)
-            reply = await self.exchange(outgoing.url, outgoing.body, outgoing.read)
+            try:
+                reply = await self.exchange(outgoing.url, outgoing.body, outgoing.read, patience)
+            except InvalidRequestError as error:
+                other = await _instead(outgoing, error)
+                if other is None:
+                    raise
+                outgoing = other
+                continue
             if (whole := turn.add(reply)) is not None:
                 return whole
+            outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, False)
 
     async def chat_stream(
         self,
@@ -128,6 +148,7 @@ class HTTPProvider(HTTPService, LLMProvider):
             while True:
                 shown = False
                 reply: Reply | None = None
+                other: Outgoing | None
                 try:
                     reply = await client.post(
                         outgoing.url, headers, outgoing.body, stream=True, within=patience.left()
@@ -139,13 +160,15 @@ class HTTPProvider(HTTPService, LLMProvider):
                             yield event
                     else:
                         reader, size = SSEReader(), 0
-                        while not decoder.done and (chunk := await client.next_bytes(reply)):
+                        while not decoder.done and (chunk := await _next_bytes(client, reply, decoder)):
                             size += len(chunk)
                             self._check_size(size)
                             for name, line in reader.feed(chunk):
                                 for event in decoder.feed(name, line):
                                     shown = True
                                     yield event
+                                if decoder.done:
+                                    break
                         for name, line in reader.close() if not decoder.done else ():
                             for event in decoder.feed(name, line):
                                 shown = True
@@ -155,21 +178,23 @@ class HTTPProvider(HTTPService, LLMProvider):
                     if (whole := turn.add(response)) is not None:
                         yield whole
                         return
-                    outgoing = await self._request(
+                    delay = None
+                    other = await self._request(
                         turn.messages, tools, model or self.default_model, settings, True
                     )
-                    patience = self._patience()
-                    continue
                 except LoomError as error:
-                    delay = None if shown else patience.delay(error)
-                    if delay is None:
+                    other = None if shown else await _instead(outgoing, error)
+                    delay = None if shown or other else patience.delay(error)
+                    if delay is None and other is None:
                         if reply is not None:
                             named(error, reply.headers)
                         raise
                 finally:
                     if reply is not None:
                         reply.close()
-                await self._sleep(delay)
+                if delay is not None:
+                    await self._sleep(delay)
+                outgoing = other or outgoing
 
     def __repr__(self) -> str:
         shown = urlunsplit(urlsplit(self.base_url)._replace(query=""))
@@ -180,10 +205,28 @@ def _turn(messages: Sequence[ChatMessage], settings: ModelSettings | None) -> Tu
     return Turn(messages, shaped=settings is not None and settings.output_schema is not None)
 
 
+async def _instead(outgoing: Outgoing, error: LoomError) -> Outgoing | None:
+    """What to send after ``error``, when the service refused the request and there is a way around that."""
+    if outgoing.instead is None or not isinstance(error, InvalidRequestError):
+        return None
+    return await outgoing.instead(error)
+
+
 def _comes_whole(reply: Reply) -> bool:
     """Whether a reply to a streaming request ignores that and comes as one JSON document."""
     kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return kind in ("application/json", "text/html")
+
+
+async def _next_bytes(client: HTTPClient, reply: Reply, decoder: ReplyDecoder) -> bytes:
+    """Whatever came next; ``b""`` at the end, or when nothing more is needed and nothing comes."""
+    if not getattr(decoder, "ending", False):
+        return await client.next_bytes(reply)
+    try:
+        async with asyncio.timeout(_AFTERWORD_SECONDS):
+            return await client.next_bytes(reply)
+    except (LoomError, TimeoutError):
+        return b""
 
 
 async def _read_to_end(client: HTTPClient, reply: Reply) -> None:

@@ -21,7 +21,8 @@ class RuntimeLimits:
 
     ``max_iterations`` counts model calls. ``max_cost`` is in the currency of the model's price, which must
     be known. ``max_seconds`` is wall time, waiting for a human apart. ``tool_timeout`` is seconds per call
-    for tools that do not say themselves. ``max_result_chars`` caps what one tool result puts into the window.
+    for tools that do not say themselves. ``cancel_grace`` is how many seconds a tool that was told to stop may
+    take to do so before it is left behind. ``max_result_chars`` caps what one tool result puts into the window.
     """
 
     max_iterations: int | None = 100
@@ -31,6 +32,7 @@ class RuntimeLimits:
     max_seconds: float | None = None
     max_depth: int | None = 5
     tool_timeout: float = 300.0
+    cancel_grace: float = 5.0
     max_result_chars: int = 20_000
 
     def __post_init__(self) -> None:
@@ -55,6 +57,8 @@ class RuntimeLimits:
             object.__setattr__(self, name, int(value) if counts else float(value))
         if self.tool_timeout <= 0 or self.max_result_chars <= 0:
             raise ConfigError("tool_timeout and max_result_chars must be positive")
+        if not _is_duration(self.cancel_grace):
+            raise ConfigError(f"cancel_grace must be a positive number of seconds, not {self.cancel_grace!r}")
 
     def of_a_run(self) -> Limits:
         """The part that is written into a run's log."""
@@ -66,6 +70,10 @@ class RuntimeLimits:
             self.max_seconds,
             self.max_depth,
         )
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

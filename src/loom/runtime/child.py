@@ -23,6 +23,8 @@ class AgentTool(ToolHandler):
     The child draws on the parent's budget and asks the parent's human.
     """
 
+    heeds_cancel = True  # a child has its own graces, and a log to settle
+
     def __init__(self, grounds: Callable[[], Grounds], *, name: str, description: str) -> None:
         if not name or not description:
             raise ConfigError("an agent as a tool needs a name and a description for the model that calls it")

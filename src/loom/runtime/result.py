@@ -11,7 +11,8 @@ from .._generics import OutputT
 from ..events import Event, ToolFinished
 from ..kernel.state import State
 from ..requests import Request
-from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, RunState, Usage
+from ..safety.media import MEDIA_PARTS, MediaPart
+from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Usage
 from .history import artifacts_of
 
 
@@ -50,6 +51,14 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     def status(self) -> str:
         """The state as a word."""
         return self.state.value
+
+    @property
+    def media(self) -> tuple[MediaPart, ...]:
+        """The images, sounds, films and files the model made, in order; ``loom.media.load_file_bytes`` opens one."""
+        replies = (
+            m.content for m in self.messages if m.role is Role.ASSISTANT and isinstance(m.content, tuple)
+        )
+        return tuple(part for content in replies for part in content if isinstance(part, MEDIA_PARTS))
 
     @property
     def ok(self) -> bool:

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
+from msgspec.structs import replace
 
 from .._generics import OutputT
-from ..errors import BudgetExceeded, RecordNotFound, RequestClosed, StoreError
+from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -115,8 +116,10 @@ class Run(Generic[OutputT]):
     async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
         """Stop the run at its next await, settle what was under way, and return the result.
 
-        A run that waits is ended, and its requests with it. One that has ended stays as it is. None when the
-        run is driven by a stream, which then ends by itself.
+        A tool that does not stop within ``RuntimeLimits.cancel_grace`` is left behind: the run ends without it,
+        and the call's result says that it may still take effect. A run that waits is ended, and its requests
+        with it. One that has ended stays as it is. None when the run is driven by a stream, which then ends by
+        itself.
         """
         wanted = CancelRequested(reason=encodable(str(reason or "")))
         if self._result is None:
@@ -201,6 +204,16 @@ class Run(Generic[OutputT]):
             self._known.set()
             self._followers.close()
 
+    async def _with_files_read(self, task: RuntimeTask) -> RuntimeTask:
+        """The task as it is written down: what was sent is in the log, wherever the run is resumed."""
+        from ..media import attach
+
+        try:
+            return replace(task, attachments=await asyncio.to_thread(attach, task.attachments))
+        except ConfigError:
+            self.state = RunState.FAILED
+            raise
+
     async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
         """Wait for the runs in front; None when this one was cancelled before its turn came."""
         session = self.session
@@ -275,6 +288,8 @@ class Run(Generic[OutputT]):
         deepest = parent.scope.budget.deepest if parent else None
         if deepest is not None and depth > deepest:
             raise BudgetExceeded(f"max_depth reached: this run would be {depth} deep, {deepest} is the most")
+        if self.task.attachments:
+            self.task = await self._with_files_read(self.task)
         said, window = session.history.before(logbook.seq + 1, session.restore)
         started = RunStarted(
             task=self.task,

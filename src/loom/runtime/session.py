@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
@@ -21,7 +21,7 @@ from ..kernel.engine import CallRates, Engine
 from ..kernel.state import State
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..requests import Answer, Request
-from ..signals import RuntimeTask
+from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, sound, to_json
@@ -100,7 +100,7 @@ class Session(Generic[OutputT, DepsT]):
 
     def start(
         self,
-        task: str | RuntimeTask,
+        task: TaskInput,
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
@@ -108,20 +108,22 @@ class Session(Generic[OutputT, DepsT]):
     ) -> Run[OutputT]:
         """Start a run in the background and return its handle at once. Needs a running event loop.
 
+        ``task`` is text, a ``RuntimeTask``, or a sequence of text and parts such as ``ImagePart("cat.png")``;
+        files are read before the run begins, and waiting for it raises ConfigError when one cannot be.
         ``parent`` is the context of the tool that starts it, when one does: budget, depth and human are then
-        shared. Raises ValueError for an empty task.
+        shared. Raises ValueError for a task without text, TypeError for what is no task.
         """
         return self._new_run(task, context, deps, parent, streaming=True).begin()
 
     async def run(
         self,
-        task: str | RuntimeTask,
+        task: TaskInput,
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
         parent: ToolContext[Any] | None = None,
     ) -> RunResult[OutputT]:
-        """Run a task to its end, or until it waits for an answer, and return its result.
+        """Run a task to its end, or until it waits for an answer, and return its result. See ``start``.
 
         Cancelling this call cancels the run, which is settled and written down first.
         """
@@ -134,14 +136,15 @@ class Session(Generic[OutputT, DepsT]):
 
     def stream(
         self,
-        task: str | RuntimeTask,
+        task: TaskInput,
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run a task and yield its events as they happen; leaving the loop early cancels the run.
 
-        The last event of a run that ended is ``run.finished``; of one that waits, a request or ``tool.parked``.
+        With an ``output_type``, ``output.partial`` events show the object while it grows. The last event of a
+        run that ended is ``run.finished``; of one that waits, a request or ``tool.parked``.
         """
         return self._new_run(task, context, deps, None, streaming=True).advance()
 
@@ -311,7 +314,7 @@ class Session(Generic[OutputT, DepsT]):
 
     def _new_run(
         self,
-        task: str | RuntimeTask,
+        task: TaskInput,
         context: RunContext[Any] | None,
         deps: Any,
         parent: ToolContext[Any] | None,
@@ -321,6 +324,10 @@ class Session(Generic[OutputT, DepsT]):
     ) -> Run[OutputT]:
         asked, given = RuntimeTask.from_input(task), self._context(context, deps)
         _must_be_plain(asked, given)
+        if isinstance(task, RuntimeTask) and task.attachments:
+            from ..media import refuse_files
+
+            refuse_files(task.attachments)  # a task may have come over a wire
         run: Run[OutputT] = Run(
             self,
             run_id=run_id or new_run_id(),
@@ -366,7 +373,7 @@ def _past(record: TranscriptRecord) -> PastRun:
 
 def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:
     try:
-        sound(task)
+        sound(structs.replace(task, attachments=[]))  # those are checked when their files are read
         to_json(context.to_payload())
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"a task and its inputs must be plain data: {error}") from error

@@ -2,7 +2,7 @@
 
 One class, two halves. The *records* half (synchronous) is what the seeds print: implement ``load_session``,
 ``save_session`` and ``save_run`` and you have a store. The *log* half (asynchronous) is what makes a run
-durable: an append-only event log per session, open requests, an inbox, and leases with fencing tokens. A
+durable: an append-only event log per session, open requests, an inbox, outputs, and leases with fencing tokens. A
 subclass without a log half inherits one that lives in this process's memory; its ``durable`` is then False:
 finished runs are recorded, but a crash loses the run that was going on, and a waiting run cannot be resumed
 elsewhere.
@@ -13,6 +13,8 @@ An adapter of the log half keeps these promises, and ``loom.testing.store_contra
 * Events of one session have the seqs 1, 2, 3, ... without gaps, in every process's eyes.
 * Only the newest lease of a session may append; a writer that slept past its lease is refused.
 * What ``append`` returned from survives the death of the process at any instant.
+* An output that ``keep_output`` returned for survives as the log does, until newer ones need its room. It is read
+  by its session alone, and reading the log does not read it.
 * Damage is a ``StoreCorrupted`` that names the file; the damaged file is left as it is.
 """
 
@@ -29,9 +31,17 @@ from msgspec import Struct
 from ..events import Event
 from ..requests import Request
 from ..signals import RuntimeSignal
-from .log import SIGNAL_WINDOW, Lease, MemoryLog
+from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, MemoryLog
 
-__all__ = ["SIGNAL_WINDOW", "Lease", "RunRecord", "SessionRecord", "SessionStore", "TranscriptRecord"]
+__all__ = [
+    "OUTPUT_ROOM",
+    "SIGNAL_WINDOW",
+    "Lease",
+    "RunRecord",
+    "SessionRecord",
+    "SessionStore",
+    "TranscriptRecord",
+]
 
 
 def _now() -> datetime:
@@ -122,7 +132,7 @@ class SessionStore(ABC):
         return []
 
     def delete_session(self, session_id: str) -> None:
-        """Forget a session with all its runs, transcripts and events. Unknown ids are fine."""
+        """Forget a session with all its runs, transcripts, events and outputs. Unknown ids are fine."""
 
     # --- log: the durable half --------------------------------------------------------------------
 
@@ -195,6 +205,23 @@ class SessionStore(ABC):
     async def inbox(self, session_id: str) -> list[RuntimeSignal]:
         """The signals waiting, oldest first."""
         return self.log.inbox(session_id)
+
+    async def keep_output(
+        self, session_id: str, reference: str, text: str, *, room: int = OUTPUT_ROOM
+    ) -> None:
+        """Keep the whole text of an output that the conversation shows cut; needs no lease.
+
+        ``reference`` is 1 to 64 of ``a-z``, ``0-9`` and ``_``, and names one text for ever: keeping it again makes
+        it the newest. Of the session's outputs the oldest go until all take at most ``room`` bytes (of UTF-8). A
+        store without a log half of its own keeps outputs in this process only, like the log it inherits.
+        Raises ValueError for another reference, StoreError for a text that is larger than ``room`` or could not
+        be saved; nothing has changed then.
+        """
+        self.log.keep_output(session_id, reference, text, room=room)
+
+    async def read_output(self, session_id: str, reference: str) -> str | None:
+        """The whole text that the session keeps under that reference, or None."""
+        return self.log.read_output(session_id, reference)
 
     async def aclose(self) -> None:
         """Let go of files and connections. Safe to call twice."""

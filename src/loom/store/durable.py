@@ -17,7 +17,7 @@ from ..events import Event, decode_event, encode_event
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
-from .log import SIGNAL_WINDOW, Lease
+from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_output, is_reference
 from .records import NOT_PLAIN, fold_transcript
 from .writer import Desk, Writer
 
@@ -70,6 +70,14 @@ class DurableLog(Desk):
     @abstractmethod
     def inbox(self, session_id: str) -> list[RuntimeSignal]:
         """See SessionStore.inbox."""
+
+    @abstractmethod
+    def keep_output(self, session_id: str, reference: str, body: bytes, room: int) -> None:
+        """See SessionStore.keep_output; ``body`` is the text as UTF-8, and fits."""
+
+    @abstractmethod
+    def read_output(self, session_id: str, reference: str) -> str | None:
+        """See SessionStore.read_output; the reference is a plain name."""
 
     @abstractmethod
     def load_session(self, session_id: str) -> SessionRecord | None:
@@ -184,6 +192,19 @@ class ThreadedStore(SessionStore):
     async def inbox(self, session_id: str) -> list[RuntimeSignal]:
         """See SessionStore."""
         return await self._writer.run(lambda log: log.inbox(session_id), writes=False)
+
+    async def keep_output(
+        self, session_id: str, reference: str, text: str, *, room: int = OUTPUT_ROOM
+    ) -> None:
+        """See SessionStore. Returns when the text is on disk."""
+        body = checked_output(reference, text, room)
+        await self._writer.run(lambda log: log.keep_output(session_id, reference, body, room), writes=True)
+
+    async def read_output(self, session_id: str, reference: str) -> str | None:
+        """See SessionStore."""
+        if not is_reference(reference):
+            return None
+        return await self._writer.run(lambda log: log.read_output(session_id, reference), writes=False)
 
     async def aclose(self) -> None:
         """Finish what is queued and let go of files. Using the store again opens them again."""

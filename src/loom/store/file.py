@@ -23,6 +23,7 @@ from .linefile import LineFile
 from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
 from .log import Lease, check_seqs
+from .outputfiles import OutputFiles
 from .records import fold_run
 from .writer import Job
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 class FileSessionStore(ThreadedStore):
-    """A durable store in the file ``path``, with its lock beside it in ``<path>.lock``.
+    """A durable store in the file ``path``, with its lock in ``<path>.lock`` and outputs in ``<path>.outputs/``.
 
     Several processes may use it at once; the file is for a local disk, and for systems with ``flock``.
     An append is one line, on disk before it returns. A tail that a crash cut short is removed by the next
@@ -73,6 +74,7 @@ class FileLog(DurableLog):
     def __init__(self, file: LineFile, clock: Callable[[], float]) -> None:
         self._file = file
         self._clock = clock
+        self._outputs = OutputFiles(Path(f"{file.path}.outputs"))
         self._index = LineIndex()
         self._plan = file.plan()
         self._sync = False
@@ -248,6 +250,16 @@ class FileLog(DurableLog):
         places = session.inbox.values() if session is not None else ()
         return [self._get(place, lines.read_signal) for place in places]
 
+    # --- outputs --------------------------------------------------------------------------------------
+
+    def keep_output(self, session_id: str, reference: str, body: bytes, room: int) -> None:
+        """See SessionStore."""
+        self._outputs.keep(session_id, reference, body, room)
+
+    def read_output(self, session_id: str, reference: str) -> str | None:
+        """See SessionStore."""
+        return self._outputs.read(session_id, reference)
+
     # --- records --------------------------------------------------------------------------------------
 
     def load_session(self, session_id: str) -> SessionRecord | None:
@@ -289,6 +301,7 @@ class FileLog(DurableLog):
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""
+        self._outputs.drop(session_id)
         if session_id in self._index.sessions:
             self._add(lines.write_line(lines.DeleteLine(session_id)))
 

@@ -5,6 +5,7 @@ It is what ``SessionStore`` inherits by default. One lock makes it safe for thre
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from bisect import bisect_right
@@ -22,7 +23,11 @@ from ..signals import RuntimeSignal
 SIGNAL_WINDOW = 24 * 3600.0
 """How long a dedupe key counts, in seconds: a day, the longest redelivery window of the usual gateways."""
 
+OUTPUT_ROOM = 16_000_000
+"""Bytes of outputs that a session keeps: about a hundred times what a model can read at once."""
+
 _seq_of = attrgetter("seq")
+_PLAIN_NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class Lease(Struct, frozen=True):
@@ -75,7 +80,7 @@ class DedupeKeys:
 
 
 class _Session:
-    __slots__ = ("events", "inbox", "lease", "requests", "runs", "seen", "unfinished")
+    __slots__ = ("events", "inbox", "lease", "outputs", "requests", "runs", "seen", "unfinished")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -84,6 +89,7 @@ class _Session:
         self.requests: dict[str, tuple[str, Request]] = {}
         self.inbox: dict[str, RuntimeSignal] = {}
         self.seen = DedupeKeys()
+        self.outputs: dict[str, bytes] = {}
         self.lease: Lease | None = None
 
 
@@ -187,13 +193,31 @@ class MemoryLog:
             session = self._sessions.get(session_id)
             return list(session.inbox.values()) if session else []
 
+    def keep_output(self, session_id: str, reference: str, text: str, *, room: int) -> None:
+        """See SessionStore.keep_output."""
+        body = checked_output(reference, text, room)
+        with self._lock:
+            outputs = self._session(session_id).outputs
+            outputs.pop(reference, None)
+            outputs[reference] = body
+            size = sum(map(len, outputs.values()))
+            while size > room:
+                size -= len(outputs.pop(next(iter(outputs))))
+
+    def read_output(self, session_id: str, reference: str) -> str | None:
+        """See SessionStore.read_output."""
+        with self._lock:
+            session = self._sessions.get(session_id)
+            body = session.outputs.get(reference) if session else None
+        return None if body is None else body.decode()
+
     def sessions(self) -> list[str]:
         """Ids of the sessions that have events."""
         with self._lock:
             return [session_id for session_id, session in self._sessions.items() if session.events]
 
     def forget(self, session_id: str) -> None:
-        """Drop a session's log, inbox and lease."""
+        """Drop a session's log, inbox, outputs and lease."""
         with self._lock:
             session = self._sessions.pop(session_id, None)
             for run_id in session.runs if session else ():
@@ -236,3 +260,21 @@ def check_seqs(events: Sequence[Event], head: int) -> None:
     for seq, event in enumerate(events, start=head + 1):
         if event.seq != seq:
             raise StoreError(f"event {event.seq} does not follow {seq - 1}: nothing was saved")
+
+
+def checked_output(reference: str, text: str, room: int) -> bytes:
+    """The text as UTF-8. Raises ValueError for what is no plain name, StoreError for what cannot be kept."""
+    if not is_reference(reference):
+        raise ValueError(f"{reference!r} cannot name an output: 1 to 64 of a-z, 0-9 and _")
+    try:
+        body = text.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the output {reference} was not saved, it is not text: {error}") from error
+    if len(body) > room:
+        raise StoreError(f"the output {reference} was not saved: {len(body)} bytes, there is room for {room}")
+    return body
+
+
+def is_reference(reference: str) -> bool:
+    """Whether an output can be called that: the name comes from a model when it is read."""
+    return _PLAIN_NAME.fullmatch(reference) is not None

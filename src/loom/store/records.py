@@ -80,7 +80,7 @@ def fold_transcript(events: Sequence[Event], *, session_id: str) -> TranscriptRe
     started = next((event for event in events if isinstance(event, RunStarted)), None)
     if started is None:
         return None
-    messages = [ChatMessage(Role.USER, started.task.goal)]
+    messages = [ChatMessage(Role.USER, started.task.content())]
     output, state = "", RunState.RUNNING
     for event in events:
         if isinstance(event, ModelReplied):

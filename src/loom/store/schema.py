@@ -52,7 +52,16 @@ CREATE TABLE tokens (newest INTEGER NOT NULL);
 INSERT INTO tokens VALUES (0);
 """
 
-MIGRATIONS = (_VERSION_1,)
+# The size stands beside the body, so that making room does not read what is there.
+_VERSION_2 = """
+CREATE TABLE outputs (
+    ordinal INTEGER PRIMARY KEY, session_id TEXT NOT NULL, reference TEXT NOT NULL, size INTEGER NOT NULL,
+    body BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (session_id, reference)
+);
+CREATE INDEX outputs_by_age ON outputs (session_id, ordinal, size);
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 """``MIGRATIONS[n]`` leads from version n to n + 1. Published ones never change; new ones are added."""
 
 _MAGIC = b"SQLite format 3\0"

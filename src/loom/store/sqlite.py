@@ -247,6 +247,36 @@ class SqliteLog(DurableLog):
         query = "SELECT body, crc FROM inbox WHERE session_id = ? ORDER BY ordinal"
         return self._bodies(self._rows(query, session_id), RuntimeSignal)
 
+    # --- outputs --------------------------------------------------------------------------------------
+
+    def keep_output(self, session_id: str, reference: str, body: bytes, room: int) -> None:
+        """See SessionStore."""
+        self._execute("DELETE FROM outputs WHERE session_id = ? AND reference = ?", (session_id, reference))
+        left = room - len(body)
+        query = "SELECT ordinal, size FROM outputs WHERE session_id = ? ORDER BY ordinal DESC"
+        for ordinal, size in self._rows(query, session_id):
+            left -= size
+            if left < 0:
+                self._execute(
+                    "DELETE FROM outputs WHERE session_id = ? AND ordinal <= ?", (session_id, ordinal)
+                )
+                break
+        crc = _output_crc(session_id, reference, body)
+        row = (session_id, reference, len(body), body, crc)
+        self._execute("INSERT INTO outputs VALUES (NULL, ?, ?, ?, ?, ?)", row)
+
+    def read_output(self, session_id: str, reference: str) -> str | None:
+        """See SessionStore."""
+        query = "SELECT body, crc FROM outputs WHERE session_id = ? AND reference = ?"
+        found = self._one(query, session_id, reference)
+        if found is None:
+            return None
+        body, crc = found
+        if crc != _output_crc(session_id, reference, body):
+            raise self._damaged(f"output {reference} of session {session_id!r}")
+        text: str = body.decode()
+        return text
+
     # --- records --------------------------------------------------------------------------------------
 
     def load_session(self, session_id: str) -> SessionRecord | None:
@@ -303,7 +333,7 @@ class SqliteLog(DurableLog):
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""
         self._execute("DELETE FROM sessions WHERE id = ?", (session_id,))
-        for table in ("runs", "transcripts", "events", "requests", "inbox", "dedupe", "leases"):
+        for table in ("runs", "transcripts", "events", "requests", "inbox", "dedupe", "outputs", "leases"):
             self._execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
 
     # --- rows -----------------------------------------------------------------------------------------
@@ -342,3 +372,7 @@ def _event_row(session_id: str, event: Event, body: bytes) -> tuple[str, int, st
 
 def _event_crc(session_id: str, seq: int, run_id: str, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(f"{session_id}\0{seq}\0{run_id}".encode()))
+
+
+def _output_crc(session_id: str, reference: str, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(f"{session_id}\0{reference}".encode()))

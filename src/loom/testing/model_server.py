@@ -89,7 +89,7 @@ class ServedRequest:
 class ModelServer:
     """A scripted model service; ``async with ModelServer([...]) as server`` and use ``server.base_url``.
 
-    ``base_url`` fits both providers. ``chunk`` is the length in characters of streamed pieces of text,
+    ``base_url`` fits every provider. ``chunk`` is the length in characters of streamed pieces of text,
     ``models`` what the list of models names. ``requests`` holds every model request in order.
     """
 

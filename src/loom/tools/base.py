@@ -12,7 +12,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, runtime_checkable
 
 from .._generics import DepsT
 from ..errors import ToolPermissionError
@@ -20,7 +20,10 @@ from ..events import Event, ToolProgress
 from ..requests import Answer, Request
 from ..types import ToolResult, ToolSpec
 
-__all__ = ["Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
+__all__ = ["GOES_ON", "Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
+
+GOES_ON = "the work goes on and cannot be stopped"
+"""Argument of the CancelledError of a handler that ends when it is cancelled, but whose work does not."""
 
 
 @dataclass(kw_only=True)
@@ -80,6 +83,14 @@ class ToolContext(RunContext[DepsT]):
     _post: Callable[[Event], None] = lambda event: None
     _asked: int = 0
 
+    async def read_output(self, reference: str) -> str | None:
+        """The whole text of an output of this session that was shown cut, or None when it is not kept any more.
+
+        ``reference`` is what the notice in the conversation says. Raises StoreError.
+        """
+        store = getattr(self.scope, "store", None)
+        return None if store is None else await store.read_output(self.session_id, reference)
+
     def emit(self, text: str = "", data: Any = None) -> None:
         """Tell whoever follows the run how far the tool is. Not kept, not shown to the model."""
         self.post(ToolProgress(call_id=self.call_id, text=text, data=data))
@@ -122,7 +133,11 @@ class ToolHandler(ABC):
     """A tool. Subclassing is optional: anything with ``tool`` and ``invoke`` will do.
 
     ``wants_context`` False promises that ``invoke_in_context``, where there is one, never looks at the context.
+    A handler that is cancelled and does not end is left behind after a grace, unless it says that it
+    ``heeds_cancel``: then it is waited for, however long it takes to settle what it has begun.
     """
+
+    heeds_cancel: ClassVar[bool] = False
 
     @property
     def wants_context(self) -> bool:

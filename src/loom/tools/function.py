@@ -22,7 +22,7 @@ from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
 from ..types import ToolResult, ToolSpec
 from .base import ToolContext, ToolHandler
-from .functions.returned import to_result
+from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
                 raise
             # nobody cancelled this call; something it awaited was cancelled, and that is its own failure
             raise ToolExecutionError(f"{self.name} awaited something that was cancelled") from error
-        return to_result(value, self.name)
+        return await with_files_read(to_result(value, self.name), self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
         from .functions.arguments import compile_arguments

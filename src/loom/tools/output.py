@@ -1,29 +1,27 @@
 """Results too large for the conversation: the beginning stays, the rest is kept aside to be read on demand.
 
-``OutputStore`` cuts and keeps, ``ReadOutput`` is the tool that reads on. What is kept is in memory, belongs
-to one session and is bounded: the least recently used text goes first. The head is shown, not the tail,
-because most outputs say first what they are; the filter of ``ReadOutput`` finds the rest.
+``OutputCap`` cuts, ``ReadOutput`` is the tool that reads on; where the whole text is kept is neither's business. The
+head is shown, not the tail, because most outputs say first what they are; the filter of ``ReadOutput`` finds the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
+import re
 import unicodedata
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from ..errors import ToolError
 from ..safety.schema import validate_arguments
+from ..store.log import OUTPUT_ROOM
 from ..types import Part, TextPart, ToolResult, ToolSpec, to_json
 from .base import ToolContext, ToolHandler
 from .functions.returned import clean_text
 
-__all__ = ["OutputStore", "ReadOutput", "cut_position"]
+__all__ = ["OutputCap", "ReadOutput", "cut_position", "read_page"]
 
 DEFAULT_LIMIT = 20_000
 """Characters of one result: about 5,000 tokens of English."""
@@ -31,114 +29,97 @@ MIN_LIMIT = 500
 PAGE = 10_000
 MAX_PAGE = 16_000
 _NOTICE_ROOM = 300
+_LOSS_ROOM = 100
 _LINE_SHOWN = 400
+_REFERENCE = re.compile(r"out_[0-9a-f]{16}")
+
+Keep = Callable[[str, str], Awaitable[bool]]
+"""Keeps a text under a reference (reference, text). False when it could not."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    text: str
-    length: int
-    size: int
+class OutputCap:
+    """Shortens results to ``limit_chars`` characters of text, and hands on what is cut to be kept whole.
 
+    ``room`` is how many bytes of one text can be kept. Raises ValueError for a limit below 500.
+    """
 
-class OutputStore:
-    """Large texts of one session, by reference. ``max_bytes`` bounds their memory."""
-
-    def __init__(self, *, max_bytes: int = 16_000_000) -> None:
-        if max_bytes < 1:
-            raise ValueError("max_bytes must be positive")
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-
-    def cap(self, result: ToolResult, *, limit_chars: int = DEFAULT_LIMIT, call_id: str) -> ToolResult:
-        """The result with at most ``limit_chars`` characters of text, notices included where it was cut.
-
-        Text parts beside media share the limit. Data larger than the limit is dropped, since the text has it.
-        A result that fits is returned as it is. Raises ValueError for a limit below 500.
-        """
+    def __init__(self, limit_chars: int = DEFAULT_LIMIT, *, room: int = OUTPUT_ROOM) -> None:
         if limit_chars < MIN_LIMIT:
             raise ValueError(f"limit_chars must be at least {MIN_LIMIT}")
-        text = self._cut(clean_text(result.text), limit_chars, call_id)
-        parts = self._cut_parts(result.content_parts, limit_chars - len(text), call_id)
-        data, dropped = _fitting(result.data, limit_chars)
+        self._limit = limit_chars
+        self._room = room
+
+    def fits(self, result: ToolResult) -> bool:
+        """Whether a look is enough to see that nothing is to be done."""
+        return len(result.text) <= self._limit and result.data is None and not result.content_parts
+
+    async def cut(self, result: ToolResult, call_id: str, keep: Keep) -> ToolResult:
+        """The result within the limit, notices included. What is cut is given to ``keep`` first, whole.
+
+        Text parts beside media share the limit. Data larger than the limit is dropped, since the text has it.
+        A result that fits is returned as it is.
+        """
+        text = await self._cut(clean_text(result.text), self._limit, call_id, keep)
+        parts = await self._cut_parts(result.content_parts, self._limit - len(text), call_id, keep)
+        data, dropped = _fitting(result.data, self._limit)
         if dropped:
             text = f"{text}\n[{dropped}]" if text else f"[{dropped}]"
         if text == result.text and parts is result.content_parts and data is result.data:
             return result
         return msgspec.structs.replace(result, text=text, content_parts=parts, data=data)
 
-    def _cut_parts(self, parts: Any, room: int, call_id: str) -> Any:
+    async def _cut_parts(self, parts: Any, room: int, call_id: str, keep: Keep) -> Any:
         if not parts or not any(isinstance(part, TextPart) for part in parts):
             return parts
         out: list[Part] = []
         for part in parts:
             if isinstance(part, TextPart):
-                text = self._cut(clean_text(part.text), max(room, MIN_LIMIT), call_id)
+                text = await self._cut(clean_text(part.text), max(room, MIN_LIMIT), call_id, keep)
                 room -= len(text)
                 part = part if text == part.text else TextPart(text)
             out.append(part)
         return parts if all(new is old for new, old in zip(out, parts, strict=True)) else out
 
-    def _cut(self, text: str, limit: int, call_id: str) -> str:
+    async def _cut(self, text: str, limit: int, call_id: str, keep: Keep) -> str:
         if len(text) <= limit:
             return text
-        reference = self._keep(text, call_id)
+        reference = _name(call_id, text)
+        kept, stored = self._within_room(text)
         end = cut_position(text, 0, limit - _NOTICE_ROOM)
-        stored = len(self._kept[reference].text)
-        lost = f" Only the first {stored} were kept." if stored < len(text) else ""
         left = len(text) - end
-        return (
-            f"{text[:end].rstrip()}\n[Cut: the first {end} of {len(text)} characters are shown, "
-            f'{left} are left.{lost} Read on with read_output(reference="{reference}", offset={end}).]'
-        )
+        notice = f"Cut: the first {end} of {len(text)} characters are shown, {left} are left"
+        if not await keep(reference, kept):
+            return f"{text[:end].rstrip()}\n[{notice} and could not be kept.]"
+        lost = f" Only the first {stored} were kept." if stored < len(text) else ""
+        more = f'Read on with read_output(reference="{reference}", offset={end}).'
+        return f"{text[:end].rstrip()}\n[{notice}.{lost} {more}]"
 
-    def _keep(self, text: str, call_id: str) -> str:
-        """Keep a text under a name made of call and content, so that a replay finds the same one."""
-        digest = hashlib.sha256(f"{call_id}\0{text}".encode("utf-8", "replace")).hexdigest()
-        reference = f"out_{digest[:16]}"
-        self._forget(reference)
-        kept = text
-        if (size := sys.getsizeof(text)) > self._max_bytes:
-            kept = text[: len(text) * self._max_bytes // size]
-            size = min(sys.getsizeof(kept), self._max_bytes)
-        while self._kept and self._bytes + size > self._max_bytes:
-            self._forget(next(iter(self._kept)))
-        self._kept[reference] = _Kept(kept, len(text), size)
-        self._bytes += size
-        return reference
-
-    def _forget(self, reference: str) -> None:
-        gone = self._kept.pop(reference, None)
-        if gone is not None:
-            self._bytes -= gone.size
-
-    def read(self, reference: str, *, offset: int = 0, limit: int = PAGE, pattern: str | None = None) -> str:
-        """A page of a kept text from ``offset`` (characters), or the lines that contain ``pattern``.
-
-        The filter is plain text and ignores case. Raises ToolError for an unknown reference or offset.
-        """
-        kept = self._kept.get(reference)
-        if kept is None:
-            raise ToolError(
-                f"there is no output {clean_text(reference[:40])!r} any more: outputs are kept in memory for "
-                "a while only. Call the tool again that produced it, with narrower arguments if it has any"
-            )
-        self._kept.move_to_end(reference)
-        if offset >= len(kept.text):
-            raise ToolError(f"offset {offset} is past the end: {len(kept.text)} characters can be read")
-        if pattern:
-            return _matches(kept.text, pattern, offset, limit)
-        end = cut_position(kept.text, offset, limit)
-        shown = kept.text[offset:end]
-        return f"{shown}\n[Characters {offset} to {end} of {kept.length}. {_next_step(kept, end)}]"
+    def _within_room(self, text: str) -> tuple[str, int]:
+        """As much of a text as can be kept, saying at its end what cannot, and how many characters of it that is."""
+        if len(text) * 4 <= self._room or len(body := text.encode()) <= self._room:
+            return text, len(text)
+        start = body[: max(self._room - _LOSS_ROOM, 0)].decode(errors="ignore")
+        return f"{start}\n[The last {len(text) - len(start)} characters were not kept.]", len(start)
 
 
-def _next_step(kept: _Kept, end: int) -> str:
-    if end < len(kept.text):
-        return f"Read on with offset={end}."
-    lost = kept.length - len(kept.text)
-    return f"The last {lost} characters were not kept." if lost else "This is the end."
+def _name(call_id: str, text: str) -> str:
+    """A name made of call and content, so that a call that is repeated after a crash finds the same one."""
+    digest = hashlib.sha256(f"{call_id}\0{text}".encode("utf-8", "replace")).hexdigest()
+    return f"out_{digest[:16]}"
+
+
+def read_page(text: str, *, offset: int = 0, limit: int = PAGE, pattern: str | None = None) -> str:
+    """A page of a text from ``offset`` (characters), or the lines that contain ``pattern``.
+
+    The filter is plain text and ignores case. Raises ToolError for an offset past the end.
+    """
+    if offset >= len(text):
+        raise ToolError(f"offset {offset} is past the end: {len(text)} characters can be read")
+    if pattern:
+        return _matches(text, pattern, offset, limit)
+    end = cut_position(text, offset, limit)
+    more = f"Read on with offset={end}." if end < len(text) else "This is the end."
+    return f"{text[offset:end]}\n[Characters {offset} to {end} of {len(text)}. {more}]"
 
 
 def _matches(text: str, pattern: str, offset: int, limit: int) -> str:
@@ -217,13 +198,13 @@ def _may_break(text: str, index: int) -> bool:
 
 
 class ReadOutput(ToolHandler):
-    """The tool ``read_output``. ``store`` is the session's, or finds it by session id (None: nothing kept).
+    """Lets the model read on in outputs that were cut: those of its own session.
 
-    Keep ``MAX_PAGE`` below the limit that results are capped with, so that a page is never cut again.
+    Its results have at most ``limit_chars`` characters, whatever the model asks for, so that none is cut itself.
     """
 
-    def __init__(self, store: OutputStore | Callable[[str], OutputStore | None]) -> None:
-        self._store = store
+    def __init__(self, limit_chars: int = DEFAULT_LIMIT) -> None:
+        self._most = max(limit_chars, MIN_LIMIT) - _NOTICE_ROOM
 
     @property
     def tool(self) -> ToolSpec:
@@ -231,24 +212,21 @@ class ReadOutput(ToolHandler):
         return _READ_OUTPUT
 
     async def invoke(self, args: dict[str, Any]) -> ToolResult:
-        """Read without a session: only with a store of its own."""
-        return self._read(args, "")
+        """Not without a session, which is where outputs are kept."""
+        raise ToolError("read_output runs inside a session only")
 
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
-        """Read from the store of the session the call belongs to."""
-        return self._read(args, context.session_id)
-
-    def _read(self, args: dict[str, Any], session_id: str) -> ToolResult:
+        """Read what the session of the call keeps."""
         validate_arguments(_READ_OUTPUT, args)
-        store = self._store if isinstance(self._store, OutputStore) else self._store(session_id)
-        return ToolResult(
-            (store or OutputStore()).read(
-                args["reference"],
-                offset=int(args.get("offset", 0)),
-                limit=int(args.get("limit", PAGE)),
-                pattern=args.get("pattern"),
+        reference: str = args["reference"]
+        text = await context.read_output(reference) if _REFERENCE.fullmatch(reference) else None
+        if text is None:
+            raise ToolError(
+                f"there is no output {clean_text(reference[:40])!r} any more: a session keeps its newest outputs. "
+                "Call the tool again that produced it, with narrower arguments if it has any"
             )
-        )
+        offset, limit = int(args.get("offset", 0)), min(int(args.get("limit", PAGE)), self._most)
+        return ToolResult(read_page(text, offset=offset, limit=limit, pattern=args.get("pattern")))
 
 
 _READ_OUTPUT = ToolSpec(

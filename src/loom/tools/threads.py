@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .base import GOES_ON
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -162,8 +164,8 @@ def _forget_pool() -> None:
 async def run_in_thread(call: Callable[[], T], pool: ThreadPool | None = None) -> T:
     """Await a blocking call, which sees a copy of the current context variables.
 
-    When cancelled it returns at once: a queued call never runs, a running one goes on and its outcome is
-    dropped. Exceptions pass through.
+    When cancelled it returns at once: a queued call never runs, a running one goes on, which the CancelledError
+    then says (``GOES_ON``), and its outcome is dropped. Exceptions pass through.
     """
     import asyncio
 
@@ -174,7 +176,8 @@ async def run_in_thread(call: Callable[[], T], pool: ThreadPool | None = None) -
     try:
         result: T = await job.future
     except asyncio.CancelledError:
-        if not job.claim():
-            pool.abandon(job)
-        raise
+        if job.claim():
+            raise
+        pool.abandon(job)
+        raise asyncio.CancelledError(GOES_ON) from None
     return result

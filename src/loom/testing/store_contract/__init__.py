@@ -19,6 +19,7 @@ from __future__ import annotations
 from .events import EventPromises
 from .inbox import InboxPromises
 from .leases import LeasePromises
+from .outputs import OutputPromises
 from .processes import ProcessPromises
 from .records import RecordPromises
 from .samples import every_event
@@ -26,7 +27,9 @@ from .samples import every_event
 __all__ = ["StoreContract", "every_event"]
 
 
-class StoreContract(EventPromises, LeasePromises, InboxPromises, RecordPromises, ProcessPromises):
+class StoreContract(
+    EventPromises, LeasePromises, InboxPromises, OutputPromises, RecordPromises, ProcessPromises
+):
     """Every promise. Subclass it with a name that pytest collects, and implement ``make_store``.
 
     A store that keeps nothing but what the seeds' three record methods take may set ``keeps_rows`` to False.

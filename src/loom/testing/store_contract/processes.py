@@ -96,6 +96,38 @@ class ProcessPromises(Promises):
                 await write(store, lease, said("x"), said("y"), said("z"))
                 await store.release(lease)
 
+    async def test_a_killed_keeper_leaves_whole_outputs(self, tmp_path: Path) -> None:
+        """SIGKILL while it keeps: what it was told is kept is there, what it was not told is whole or not there."""
+        if not self.make_store(tmp_path).durable:
+            return
+        for number in range(3):
+            child, line = _spawn(_keep_for_ever, self, tmp_path, f"victim{number}")
+            try:
+                told = [_hear(line) for _ in range(2)][-1]
+            finally:
+                child.kill()
+                child.join()
+            async with self.opened(tmp_path) as store:
+                for count in range(told + 10):
+                    found = await store.read_output(f"victim{number}", f"out_{count}")
+                    assert found in ([a_text(count)] if count <= told else [None, a_text(count)])
+                await store.keep_output(f"victim{number}", "out_0", "again")
+                assert await store.read_output(f"victim{number}", "out_0") == "again"
+
+    async def test_processes_keep_within_one_bound(self, tmp_path: Path) -> None:
+        """Two processes keep outputs of one session; the newest are there, and no more than fit."""
+        if not self.make_store(tmp_path).durable:
+            return
+        children = [_spawn(_keep_some, self, tmp_path, name) for name in ("a", "b")]
+        for child, _ in children:
+            await asyncio.to_thread(child.join, _PATIENCE)
+            assert child.exitcode == 0
+        async with self.opened(tmp_path) as store:
+            names = [f"{name}_{number}" for name in ("a", "b") for number in range(_ROUNDS)]
+            there = [name for name in names if await store.read_output("s", name) is not None]
+            assert len(there) == 5
+            assert {"a_14", "b_14"} & set(there)
+
 
 # --- what the children do -----------------------------------------------------------------------------
 
@@ -159,3 +191,21 @@ async def _append_for_ever(store: SessionStore, name: str, line: Connection) -> 
     while True:
         batch = await write(store, lease, started(), said("x" * 3000), said("z"))
         line.send(batch[-1].seq)
+
+
+def a_text(number: int) -> str:
+    """A text that takes a while to write."""
+    return f"{number} " * 100_000
+
+
+async def _keep_for_ever(store: SessionStore, name: str, line: Connection) -> None:
+    number = 0
+    while True:
+        await store.keep_output(name, f"out_{number}", a_text(number), room=10**9)
+        line.send(number)
+        number += 1
+
+
+async def _keep_some(store: SessionStore, name: str, line: Connection) -> None:
+    for number in range(_ROUNDS):
+        await store.keep_output("s", f"{name}_{number}", "x" * 100, room=500)

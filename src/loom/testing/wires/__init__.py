@@ -2,11 +2,13 @@
 
 from .anthropic import ANTHROPIC
 from .base import ServerWire
+from .gemini import GEMINI
 from .openai_chat import OPENAI_CHAT
+from .openai_responses import OPENAI_RESPONSES
 
 __all__ = ["ServerWire", "WIRES", "wire_of"]
 
-WIRES: tuple[ServerWire, ...] = (ANTHROPIC, OPENAI_CHAT)
+WIRES: tuple[ServerWire, ...] = (ANTHROPIC, GEMINI, OPENAI_RESPONSES, OPENAI_CHAT)
 
 
 def wire_of(path: str) -> ServerWire:

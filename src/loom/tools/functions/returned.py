@@ -16,11 +16,12 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from ...errors import ToolExecutionError
+from ...errors import ConfigError, ToolExecutionError
 from ...safety.json_kinds import is_object
+from ...safety.media import name_files
 from ...types import ContentPart, TextPart, ToolResult, jsonable
 
-__all__ = ["clean_text", "to_result"]
+__all__ = ["clean_text", "to_result", "with_files_read"]
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, Struct)
 
@@ -63,6 +64,24 @@ def to_result(value: object, label: str) -> ToolResult:
         return ToolResult(value.isoformat())
     _refuse_unreadable(value, label)
     return ToolResult(clean_text(str(value)))
+
+
+async def with_files_read(result: ToolResult, label: str) -> ToolResult:
+    """``result`` with the files that its parts name: the function is the application's, so it may name some.
+
+    Raises ToolExecutionError for a file that cannot be read or is not what its part says.
+    """
+    parts = result.content_parts
+    if not parts or not name_files(parts):
+        return result
+    import asyncio
+
+    from ...media import attach
+
+    try:
+        return msgspec.structs.replace(result, content_parts=await asyncio.to_thread(attach, parts))
+    except ConfigError as error:
+        raise ToolExecutionError(f"{label} returned a file that cannot be shown: {error}") from error
 
 
 def _is_structured(value: object) -> bool:

@@ -1,0 +1,61 @@
+"""From what was declared as a model to something that can be asked, with the price of what it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..config.model import Model
+from ..config.models import AnyModel, FallbackModel, RoutedModel
+from ..errors import ConfigError
+from ..kernel.engine import no_price
+from ..llm.base import LLMProvider
+from ..types import Usage
+from .providers import choose_model, make_provider
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """A model ready to be asked.
+
+    ``name`` is what to ask it for, None when it knows itself. ``price`` turns usage and the name of the model that
+    used it into money, None when unknown. ``unpriced`` are the models whose price is not known.
+    """
+
+    provider: LLMProvider
+    name: str | None
+    price: Callable[[Usage, str], float | None]
+    unpriced: tuple[str, ...]
+
+
+def make_model(model: AnyModel) -> LiveModel:
+    """Bring to life what was declared as a model.
+
+    Raises ConfigError for what is no model, AuthenticationError when there is no key.
+    """
+    if isinstance(model, str):
+        model = Model.parse(model)
+    if isinstance(model, Model):
+        if model.provider == "auto":
+            model = choose_model()
+        return _single(model)
+    if isinstance(model, FallbackModel | RoutedModel):
+        from .several import Parts  # what most agents do without
+
+        parts = Parts()
+        provider = parts.candidate(model).provider
+        return LiveModel(provider, None, parts.price, parts.unpriced)
+    if callable(getattr(model, "chat", None)):
+        return LiveModel(model, None, no_price, (type(model).__name__,))
+    raise ConfigError(
+        f"{model!r} is not a model: pass Model.anthropic(...), 'provider:name' or a provider object"
+    )
+
+
+def _single(model: Model) -> LiveModel:
+    provider, price = make_provider(model), model.price
+    name: str = getattr(provider, "default_model", model.name)  # where the service wants another than we say
+    if price is None:
+        return LiveModel(provider, name, no_price, (model.identifier,))
+    # What the service calls the model in its replies is its own business: there is only this one.
+    return LiveModel(provider, name, lambda usage, name: price.cost(usage), ())
