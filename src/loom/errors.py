@@ -153,9 +153,10 @@ class ContextOverflowError(ContextError):
 
     code = "context_overflow"
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.request_id = request_id
 
 
 class ToolError(LoomError):

@@ -25,13 +25,19 @@ class Role(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why the model stopped writing."""
+    """Why the model stopped writing.
+
+    ``LENGTH`` is the output limit of the request, ``CONTEXT_FULL`` the end of the model's window. ``PAUSED``
+    is a reply that its service would go on with if it were asked again; adapters do, within bounds.
+    """
 
     STOP = "stop"
     TOOL_USE = "tool_use"
     LENGTH = "length"
+    CONTEXT_FULL = "context_full"
     CONTENT_FILTER = "content_filter"
     REFUSAL = "refusal"
+    PAUSED = "paused"
     UNKNOWN = "unknown"
 
 

@@ -14,6 +14,7 @@ from stage import Gate, Tool, agent, faults_of_pairing, no_strangers, of_type, s
 
 from loom.agent import Agent
 from loom.errors import LoomError, ProviderError
+from loom.kernel.state import CUT_SHORT
 from loom.llm.base import LLMProvider, ProviderEvent
 from loom.policies.profile import Runtime, RuntimeLimits
 from loom.runtime.session import SessionConfig
@@ -212,9 +213,7 @@ async def test_a_stream_that_breaks_off_fails_the_run_and_keeps_it_valid() -> No
     assert events[-1].error.retryable  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER, StopReason.REFUSAL], ids=lambda stop: stop.value
-)
+@pytest.mark.parametrize("stop", sorted(CUT_SHORT), ids=lambda stop: stop.value)
 async def test_calls_of_a_reply_that_was_cut_short_are_not_run(stop: StopReason) -> None:
     """The last call of a cut reply may lack its arguments and still read as JSON: a half call must not run."""
     wipe = Tool("wipe")
@@ -223,9 +222,7 @@ async def test_calls_of_a_reply_that_was_cut_short_are_not_run(stop: StopReason)
     assert faults_of_pairing(result.messages) is None
 
 
-@pytest.mark.parametrize(
-    "stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER, StopReason.REFUSAL], ids=lambda stop: stop.value
-)
+@pytest.mark.parametrize("stop", sorted(CUT_SHORT), ids=lambda stop: stop.value)
 async def test_a_reply_that_was_cut_short_is_no_success(stop: StopReason) -> None:
     result = await soon(agent([say("half an ans", stop_reason=stop)]).run("go"))
     assert result.state is RunState.FAILED

@@ -133,6 +133,8 @@ def test_the_same_failure_again_and_again(streak: int) -> None:
         (StopReason.LENGTH, "output_truncated"),
         (StopReason.CONTENT_FILTER, "content_filter"),
         (StopReason.REFUSAL, "refusal"),
+        (StopReason.CONTEXT_FULL, "context_overflow"),
+        (StopReason.PAUSED, "reply_paused"),
     ],
 )
 @pytest.mark.parametrize("judged", [False, True])

@@ -10,7 +10,7 @@ from loom.llm.anthropic_reply import AnthropicReply
 from loom.llm.base import ContentDeltaEvent, ProviderEvent
 from loom.llm.failures import FailureReader
 from loom.llm.redact import Scrubber
-from loom.types import ChatResponse, StopReason, TextPart, ThinkingPart, ToolCall, Usage
+from loom.types import ChatResponse, OpaquePart, StopReason, TextPart, ThinkingPart, ToolCall, Usage
 
 FAILURES = FailureReader("test", Scrubber())
 Json = dict[str, Any]
@@ -85,10 +85,13 @@ def test_all_blocks_of_a_stream_make_one_message() -> None:
         end("tool_use", input_tokens=5, output_tokens=42),
         STOP,
     )
+    cited = '[{"type":"text","text":"It is four.","citations":[{"x":1}]}]'
     assert reply.message.content == (
-        ThinkingPart("let me see", "EqECkY+/="),
-        ThinkingPart("", None, "Eqk/+=="),
+        ThinkingPart("let me see", "EqECkY+/=", None, "anthropic"),
+        ThinkingPart("", None, "Eqk/+==", "anthropic"),
         TextPart("It is four."),
+        OpaquePart("anthropic", cited),
+        OpaquePart("anthropic", '{"type":"server_tool_use","id":"srv","name":"web_search","input":{}}'),
     )
     assert reply.message.tool_calls == (ToolCall("toolu_1", "add", '{"a": 1}'),)
     assert reply.usage == Usage(10, 42, 3, 2)
@@ -113,8 +116,8 @@ def test_the_same_blocks_whole() -> None:
         }
     )
     assert reply.message.content == (
-        ThinkingPart("let me see", "EqECkY+/="),
-        ThinkingPart("", None, "Eqk/+=="),
+        ThinkingPart("let me see", "EqECkY+/=", None, "anthropic"),
+        ThinkingPart("", None, "Eqk/+==", "anthropic"),
         TextPart("It is four."),
     )
     assert reply.message.tool_calls == (ToolCall("toolu_1", "add", '{"a": 1}'),)
@@ -127,9 +130,10 @@ def test_the_same_blocks_whole() -> None:
         ("end_turn", StopReason.STOP),
         ("stop_sequence", StopReason.STOP),
         ("max_tokens", StopReason.LENGTH),
-        ("model_context_window_exceeded", StopReason.LENGTH),
+        ("model_context_window_exceeded", StopReason.CONTEXT_FULL),
         ("refusal", StopReason.REFUSAL),
-        ("pause_turn", StopReason.UNKNOWN),
+        ("pause_turn", StopReason.PAUSED),
+        ("compaction", StopReason.PAUSED),
         ("brand_new", StopReason.UNKNOWN),
     ],
 )
@@ -267,7 +271,7 @@ def test_the_answer_tool_becomes_the_text() -> None:
         STOP,
         answer_tool="output",
     )
-    assert reply.message.content == (ThinkingPart("hm", "s"), TextPart('{"n":4}'))
+    assert reply.message.content == (ThinkingPart("hm", "s", None, "anthropic"), TextPart('{"n":4}'))
     assert (reply.message.tool_calls, reply.stop_reason) == (None, StopReason.STOP)
     assert ContentDeltaEvent('{"n":') in events
     body = {

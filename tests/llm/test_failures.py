@@ -2,7 +2,14 @@
 
 import pytest
 
-from loom.errors import InvalidRequestError, ProviderUnavailableError, RateLimitError
+from loom.errors import (
+    ContextOverflowError,
+    InvalidRequestError,
+    MalformedReplyError,
+    ProviderError,
+    ProviderUnavailableError,
+    RateLimitError,
+)
 from loom.llm.failures import FailureReader, read_complaint, retry_after
 from loom.llm.redact import Hidden, Scrubber
 from loom.llm.registry import ProviderRegistry
@@ -29,6 +36,82 @@ from loom.testing.scripted import ScriptedProvider
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, clock=lambda: 10.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"x-ratelimit-reset-requests": "1s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120ms"}, 0.12),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.66s"}, 7.66),
+        ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "7s"}, None),
+        ({"x-ratelimit-remaining-tokens": "0"}, None),
+        # Azure's numbers have no unit, so nobody knows what they mean.
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "500"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": ""}, None),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "9s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "20s",
+            },
+            20.0,
+        ),
+        (
+            {
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "1970-01-01T00:00:40Z",
+            },
+            30.0,
+        ),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "1970-01-01T00:00:01Z",
+            },
+            0.0,
+        ),
+    ],
+)
+def test_headers_say_when_an_allowance_is_there_again(headers: dict[str, str], seconds: float | None) -> None:
+    reader = FailureReader("x", Scrubber(), clock=lambda: 10.0)
+    error = reader.from_reply(429, headers, b"{}")
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == seconds
+    told = reader.from_reply(429, {**headers, "retry-after": "3"}, b"{}")
+    assert isinstance(told, RateLimitError)
+    assert told.retry_after == 3.0
+    broken = reader.from_reply(500, headers, b"{}")
+    assert isinstance(broken, ProviderUnavailableError)
+    assert broken.retry_after is None
+
+
+def test_what_a_model_wrote_badly_may_be_asked_for_again() -> None:
+    body = b'{"error":{"code":"tool_use_failed","message":"no call","failed_generation":"<tool>{oops"}}'
+    error = FailureReader("groq", Scrubber()).from_reply(400, {}, body)
+    assert isinstance(error, MalformedReplyError)
+    assert (error.retryable, error.status, error.provider_code) == (True, 400, "tool_use_failed")
+    assert "no call: <tool>{oops" in str(error)
+
+
+def test_payment_is_asked_for_wherever_the_number_stands() -> None:
+    reader, said = FailureReader("x", Scrubber()), {"code": 402, "message": "no credits"}
+    in_a_stream = reader.from_error(said)
+    for error in (reader.from_reply(402, {}, b"{}"), in_a_stream):
+        assert type(error) is ProviderError
+        assert (error.retryable, "asks for payment" in str(error)) == (False, True)
+
+
+def test_a_conversation_that_is_too_long_has_the_name_of_its_request() -> None:
+    error = FailureReader("x", Scrubber()).from_reply(413, {"request-id": "req_1"}, b"{}")
+    assert isinstance(error, ContextOverflowError)
+    assert error.request_id == "req_1"
 
 
 def test_google_says_when_in_the_body() -> None:

@@ -11,7 +11,18 @@ from loom.llm.failures import FailureReader
 from loom.llm.openai_reply import OpenAIReply
 from loom.llm.redact import Scrubber
 from loom.llm.sse import SSEReader
-from loom.types import ChatMessage, ChatResponse, Role, StopReason, TextPart, ThinkingPart, ToolCall, Usage
+from loom.types import (
+    AudioPart,
+    ChatMessage,
+    ChatResponse,
+    OpaquePart,
+    Role,
+    StopReason,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    Usage,
+)
 
 FAILURES = FailureReader("test", Scrubber())
 Json = dict[str, Any]
@@ -175,7 +186,7 @@ def test_calls_without_ids_and_indexes_that_begin_again_are_two() -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_under_both_names(field: str) -> None:
-    expected = (ThinkingPart("hm, yes"), TextPart("Yes."))
+    expected = (ThinkingPart("hm, yes", origin="openai_chat"), TextPart("Yes."))
     assert whole(message(content="Yes.", **{field: "hm, yes"})).message.content == expected
     chunks = [delta(**{field: "hm,"}), delta(**{field: " yes"}), delta(content="Yes."), delta("stop")]
     assert stream(*chunks)[1].message.content == expected
@@ -184,9 +195,12 @@ def test_reasoning_under_both_names(field: str) -> None:
 def test_content_as_parts() -> None:
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [thought, {"type": "text", "text": "Yes"}, "."]
-    assert whole(message(content=parts)).message.content == (ThinkingPart("hm"), TextPart("Yes."))
+    assert whole(message(content=parts)).message.content == (
+        ThinkingPart("hm", origin="openai_chat"),
+        TextPart("Yes."),
+    )
     assert stream(delta(content=[thought]), delta("stop", content="Yes."))[1].message.content == (
-        ThinkingPart("hm"),
+        ThinkingPart("hm", origin="openai_chat"),
         TextPart("Yes."),
     )
 
@@ -360,5 +374,127 @@ def test_a_recorded_shape_with_comments_and_crlf_is_read() -> None:
     for name, line in reader.feed(text.encode()):
         reply.feed(name, line)
     response = reply.finish()
-    assert response.message.content == (ThinkingPart("We"), TextPart("Hi"))
+    details = '{"reasoning_details":[{"type":"reasoning.text","text":"We"}]}'
+    assert response.message.content == (
+        ThinkingPart("We", origin="openai_chat"),
+        TextPart("Hi"),
+        OpaquePart("openai_chat", details),
+    )
     assert (response.model, response.usage, response.stop_reason) == ("v/m", Usage(43, 10), StopReason.STOP)
+
+
+# --- what vendors add ---------------------------------------------------------------------------------
+
+
+def details(*fragments: Json, **more: Any) -> Json:
+    return delta(reasoning_details=list(fragments), **more)
+
+
+def kept(response: ChatResponse) -> Any:
+    content = response.message.content
+    assert isinstance(content, tuple)
+    (part,) = [part for part in content if isinstance(part, OpaquePart)]
+    assert part.origin == "openai_chat"
+    return json.loads(part.data)["reasoning_details"]
+
+
+def test_fragments_of_reasoning_become_the_blocks_they_are_of() -> None:
+    def text(index: int, **more: Any) -> Json:
+        return {"type": "reasoning.text", "index": index, "format": "f", **more}
+
+    encrypted = {"type": "reasoning.encrypted", "data": "AA==", "index": 2}
+    _, reply = stream(
+        details(text(0, text="let ")),
+        details(text(0, text="me"), text(0, text=" see", signature=None)),
+        details(text(0, signature="s1")),
+        details(text(0, text="again")),
+        details({"type": "reasoning.summary", "summary": "a", "index": 1}),
+        details({"type": "reasoning.summary", "summary": "b", "index": 1}),
+        details(encrypted),
+        details(encrypted),
+        details("odd", None, 7),  # type: ignore[arg-type]
+        delta("stop", content="x"),
+    )
+    assert kept(reply) == [
+        text(0, text="let me see", signature="s1"),
+        text(0, text="again"),
+        {"type": "reasoning.summary", "summary": "ab", "index": 1},
+        encrypted,
+        encrypted,
+    ]
+    assert stream(details(), delta("stop", content="x", reasoning_details="odd"))[1].message.content == "x"
+
+
+def test_details_of_a_whole_reply_stay_as_they_are() -> None:
+    blocks = [
+        {"type": "reasoning.text", "text": "a", "signature": "s", "index": 0, "id": None},
+        {"type": "reasoning.text", "text": "b", "signature": "t", "index": 1},
+    ]
+    assert kept(whole(message(content="x", reasoning_details=blocks))) == blocks
+
+
+def test_a_signature_of_a_call_is_kept() -> None:
+    signed = tool("{}", id="c", extra_content={"google": {"thought_signature": "c2ln"}})
+    (call,) = whole(message("tool_calls", tool_calls=[signed])).message.tool_calls or ()
+    assert call.signature == "c2ln"
+    later = {"index": 0, "extra_content": {"google": {"thought_signature": "c2ln"}}}
+    chunks = [delta(tool_calls=[tool("", id="c", index=0)]), delta("tool_calls", tool_calls=[later])]
+    (call,) = stream(*chunks)[1].message.tool_calls or ()
+    assert (call.signature, call.arguments) == ("c2ln", "{}")
+    odd = tool("{}", id="c", extra_content={"google": "odd"})
+    (call,) = whole(message("tool_calls", tool_calls=[odd])).message.tool_calls or ()
+    assert call.signature is None
+
+
+def test_sound_is_put_together_from_pieces_that_were_encoded_apart() -> None:
+    reply = OpenAIReply(FAILURES, "m", (), "audio/pcm")
+    for piece in ({"id": "a"}, {"data": "AQ=="}, {"transcript": "Hi"}, {"data": "AgM="}, {"expires_at": 1}):
+        reply.feed(b"", json.dumps(delta(audio=piece)).encode())
+    reply.feed(b"", json.dumps(delta("stop")).encode())
+    assert reply.finish().message.content == (
+        TextPart("Hi"),
+        AudioPart("data:audio/pcm;base64,AQID", "audio/pcm"),
+    )
+    with pytest.raises(MalformedReplyError, match="base64"):
+        stream(delta(audio={"data": "A"}), delta("stop"))
+
+
+@pytest.mark.parametrize(
+    "images", [[{"image_url": {"url": ""}}], [{"image_url": 7}], [None], "odd", {"url": "x"}, [{}]]
+)
+def test_pictures_that_are_none_are_passed_over(images: Any) -> None:
+    assert whole(message(content="x", images=images)).message.content == "x"
+
+
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "network_error", "abort"])
+def test_a_service_that_gave_up_is_not_available(reason: str) -> None:
+    with pytest.raises(ProviderUnavailableError, match=reason):
+        whole(message(reason, content="half"))
+    with pytest.raises(ProviderUnavailableError, match=reason):
+        stream(delta(content="half"), delta(reason))
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop"),
+    [
+        ("model_length", StopReason.CONTEXT_FULL),
+        ("model_context_window_exceeded", StopReason.CONTEXT_FULL),
+        ("sensitive", StopReason.CONTENT_FILTER),
+        ("content_filter", StopReason.CONTENT_FILTER),
+    ],
+)
+def test_reasons_of_vendors(reason: str, stop: StopReason) -> None:
+    assert whole(message(reason, content="half")).stop_reason is stop
+    half = delta(tool_calls=[tool('{"a":', id="b", index=0)])
+    assert stream(half, delta(reason))[1].message.tool_calls is None
+
+
+def test_usage_in_the_words_of_groq_and_in_the_total() -> None:
+    counted = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    assert stream(delta("stop", content="x"), {"choices": [], "x_groq": {"usage": counted}})[1].usage == (
+        Usage(9, 4)
+    )
+    hidden = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 113}
+    assert whole(message(content="x") | {"usage": hidden}).usage == Usage(9, 104)
+    assert whole(message(content="x") | {"usage": {"total_tokens": 113}}).usage == Usage()
+    assert whole(message(content="x") | {"usage": {**counted, "cached_tokens": 2}}).usage == Usage(9, 4, 2)

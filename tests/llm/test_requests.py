@@ -17,12 +17,15 @@ from loom.media import document, image
 from loom.types import (
     AudioPart,
     ChatMessage,
+    FilePart,
     ImagePart,
+    OpaquePart,
     Part,
     Role,
     TextPart,
     ThinkingPart,
     ToolCall,
+    VideoPart,
 )
 
 PNG = base64.b64decode(
@@ -151,7 +154,12 @@ async def test_anthropic_cache_marks_the_system_text_and_the_end() -> None:
     assert sent["system"] == [{"type": "text", "text": "Be brief.", "cache_control": mark}]
     assert sent["messages"][-1]["content"][-1] == {"type": "text", "text": "Hello", "cache_control": mark}
     longer = [*HELLO, ChatMessage(Role.ASSISTANT, "Hi."), ChatMessage(Role.USER, "Bye")]
-    assert json.dumps((await body(provider, longer))["messages"]).count("cache_control") == 1
+    sent = await body(provider, longer, tools=[ADD, ADD])
+    assert ["cache_control" in tool for tool in sent["tools"]] == [False, True]
+    assert ["cache_control" in told["content"][-1] for told in sent["messages"]] == [True, False, True]
+    assert json.dumps(sent).count("cache_control") == 4  # as many as the API allows
+    sent = await body(anthropic("http://h", prompt_caching=True, cache_ttl="1h"), HELLO)
+    assert sent["messages"][-1]["content"][-1]["cache_control"] == {**mark, "ttl": "1h"}
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -164,7 +172,7 @@ async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
     kept = [message.__dict__.get(key) for message in talk]
     second = await provider._request([*talk, ChatMessage(Role.USER, "More")], tools, "m", None, False)
     assert all(a is b for a, b in zip(kept, [message.__dict__.get(key) for message in talk], strict=True))
-    assert provider._tools(tools).__reduce__()[1] == provider._tools(list(tools)).__reduce__()[1]
+    assert provider._tools(tools) is provider._tools(list(tools))
     said = CONVERSATION[wire]
     assert json.loads(first.body)[said] != json.loads(second.body)[said]
     assert TALK[1] == ChatMessage(Role.USER, TALK[1].content)  # the cache is no part of the value
@@ -212,7 +220,7 @@ async def test_openai_settings() -> None:
 
 
 async def test_json_mode_for_services_without_schemas() -> None:
-    sent = await body(openai("http://h/v1", json_schema=False), settings=ModelSettings(output_schema=SHAPE))
+    sent = await body(openai("http://h/v1", structured="json"), settings=ModelSettings(output_schema=SHAPE))
     assert sent["response_format"] == {"type": "json_object"}
     assert "JSON Schema" in sent["messages"][-1]["content"]
 
@@ -264,6 +272,118 @@ def test_open_dictionaries_are_not_called_strict() -> None:
     schema, strict = strict_schema(user_words)
     assert strict
     assert schema["properties"].keys() == {"default", "properties"}
+
+
+# --- dialects of chat completions ------------------------------------------------------------------------
+
+THOUGHT = ChatMessage(
+    Role.ASSISTANT,
+    (
+        ThinkingPart("hm ", origin="openai_chat"),
+        ThinkingPart("secret", "sig", None, "anthropic"),
+        ThinkingPart("yes", origin=None),
+        TextPart("Adding."),
+        OpaquePart("openai_chat", '{"reasoning_details":[{"type":"reasoning.encrypted","data":"1.50"}]}'),
+        OpaquePart("anthropic", '{"type":"server_tool_use"}'),
+    ),
+    tool_calls=(ToolCall("c1", "add", "{}", "c2ln"), ToolCall("c2", "add", "{}", '{"anthropic":{}}')),
+)
+
+
+async def reply(**dialect: Any) -> dict[str, Any]:
+    (sent,) = (await body(openai("http://h/v1", **dialect), [THOUGHT]))["messages"]
+    return {name: value for name, value in sent.items() if name not in ("role", "tool_calls")}
+
+
+async def test_reasoning_goes_back_where_a_service_wants_it() -> None:
+    assert await reply() == {"content": "Adding."}
+    assert await reply(reasoning_as="reasoning_content") == {
+        "content": "Adding.",
+        "reasoning_content": "hm yes",
+    }
+    assert await reply(reasoning_as="reasoning") == {"content": "Adding.", "reasoning": "hm yes"}
+    details = [{"type": "reasoning.encrypted", "data": "1.50"}]
+    assert await reply(reasoning_as="reasoning_details") == {
+        "content": "Adding.",
+        "reasoning_details": details,
+    }
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in ("hm ", "yes")]
+    assert await reply(reasoning_as="parts") == {"content": [*parts, {"type": "text", "text": "Adding."}]}
+
+
+async def test_replies_without_reasoning_say_so_only_where_they_must() -> None:
+    plain = [ChatMessage(Role.ASSISTANT, "Hi."), ChatMessage(Role.USER, "x")]
+    for name in ("reasoning_content", "reasoning", "reasoning_details", "parts"):
+        (sent, _) = (await body(openai("http://h/v1", reasoning_as=name), list(plain)))["messages"]
+        assert sent == {"role": "assistant", "content": "Hi."}
+    required = openai("http://h/v1", reasoning_as="reasoning_content", reasoning_required=True)
+    (sent, _) = (await body(required, plain))["messages"]
+    assert sent == {"role": "assistant", "content": "Hi.", "reasoning_content": ""}
+
+
+async def test_reasoning_without_details_goes_back_as_text() -> None:
+    thought = ChatMessage(Role.ASSISTANT, (ThinkingPart("hm", origin="openai_chat"), TextPart("Hi.")))
+    (sent,) = (await body(openai("http://h/v1", reasoning_as="reasoning_details"), [thought]))["messages"]
+    assert sent == {"role": "assistant", "content": "Hi.", "reasoning": "hm"}
+    for data in ("", "[]", "{}", "no json"):
+        odd = [ChatMessage(Role.ASSISTANT, (OpaquePart("openai_chat", data),))]
+        with pytest.raises(ConfigError, match="opaque part"):
+            await body(openai("http://h/v1", reasoning_as="reasoning_details"), odd)
+
+
+async def test_signed_calls_go_back_signed_to_who_signed_them() -> None:
+    (sent,) = (await body(openai("http://h/v1"), [THOUGHT]))["messages"]
+    assert not [call for call in sent["tool_calls"] if "extra_content" in call]
+    (sent,) = (await body(openai("http://h/v1", thought_signatures=True), [THOUGHT]))["messages"]
+    first, second = sent["tool_calls"]
+    assert first["extra_content"] == {"google": {"thought_signature": "c2ln"}}
+    assert "extra_content" not in second
+
+
+async def test_dialects_do_not_share_what_a_message_was_encoded_as() -> None:
+    for _ in range(2):
+        assert "reasoning" in await reply(reasoning_as="reasoning")
+        assert "reasoning" not in await reply()
+    assert sum(key.startswith("openai_chat") for key in vars(THOUGHT)) >= 2
+
+
+async def test_tools_of_the_service_stand_beside_ours() -> None:
+    served = {"type": "web_search", "web_search": {"enable": True}}
+    sent = await body(openai("http://h/v1", extensions={"tools": [served]}), tools=[ADD])
+    assert sent["tools"][0] == served
+    assert sent["tools"][1]["function"]["name"] == "add"
+    sent = await body(openai("http://h/v1"), settings=ModelSettings(extensions={"tools": [served]}))
+    assert sent["tools"] == [served]
+
+
+async def test_sounds_go_by_their_content() -> None:
+    beginnings = {
+        "audio/wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+        "audio/x-wav": (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+        "audio/mpeg": (b"ID3\x04", "mp3"),
+        "audio/flac": (b"fLaC\0", "flac"),
+    }
+    for kind, (content, form) in beginnings.items():
+        encoded = base64.b64encode(content).decode()
+        sound = AudioPart(f"data:{kind};base64,{encoded}")
+        (sent,) = (await body(openai("http://h/v1"), picture(sound)))["messages"]
+        assert sent["content"][1] == {
+            "type": "input_audio",
+            "input_audio": {"data": encoded, "format": form},
+        }
+    with pytest.raises(ConfigError, match="audio parts by their content"):
+        await body(openai("http://h/v1"), picture(AudioPart("https://x.example/a.wav")))
+
+
+async def test_files_of_tool_results_follow_after_the_last_result() -> None:
+    talk = [
+        *picture(document(b"%PDF-1.7 ..."), role=Role.TOOL),
+        ChatMessage(Role.TOOL, "2", tool_call_id="d"),
+    ]
+    sent = (await body(openai("http://h/v1"), talk))["messages"]
+    assert [message["role"] for message in sent] == ["tool", "tool", "user"]
+    assert sent[2]["content"][0]["text"].startswith("Files returned")
+    assert sent[2]["content"][1]["file"]["filename"] == "document.pdf"
 
 
 # --- headers ------------------------------------------------------------------------------------------
@@ -322,12 +442,17 @@ async def test_images_of_tool_results_follow_after_the_last_result() -> None:
     assert [block["type"] for block in sent[0]["content"][0]["content"]] == ["text", "image"]
 
 
-async def test_a_pdf_is_a_document_for_anthropic_only() -> None:
+async def test_a_pdf_is_a_document_or_a_file() -> None:
     paper = document(b"%PDF-1.7 ...")
     (sent,) = (await body(anthropic("http://h"), picture(paper)))["messages"]
     assert sent["content"][1]["type"] == "document"
-    with pytest.raises(ConfigError, match="file parts"):
-        await body(openai("http://h/v1"), picture(paper))
+    (sent,) = (await body(openai("http://h/v1"), picture(paper)))["messages"]
+    assert sent["content"][1] == {
+        "type": "file",
+        "file": {"filename": "document.pdf", "file_data": paper.source},
+    }
+    with pytest.raises(ConfigError, match="by their content"):
+        await body(openai("http://h/v1"), picture(FilePart("https://x.example/paper.pdf")))
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -338,6 +463,9 @@ async def test_media_that_cannot_be_sent_is_refused(wire: Any, tmp_path: Path) -
         with pytest.raises(ConfigError):
             await body(wire("http://h"), picture(ImagePart(source)))
     if wire is not gemini:
+        with pytest.raises(ConfigError, match="video parts"):
+            await body(wire("http://h"), picture(VideoPart("https://h.example/x.mp4")))
+    if wire in (anthropic, responses):
         with pytest.raises(ConfigError, match="audio parts"):
             await body(wire("http://h"), picture(AudioPart("https://h.example/x.wav")))
 

@@ -24,6 +24,9 @@ FOLDER = Path(
 )
 PIECES = (1, 7, 64, None)
 """Bytes written at once; 1 and 7 cut inside characters, events and line ends."""
+_TRANSPORT = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "transfer-encoding"}
+)
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,7 @@ async def replaying(exchanges: Sequence[Exchange], piece: int | None = 7) -> Asy
         kind = exchange.headers.get(
             "content-type", "text/event-stream" if exchange.streamed else "application/json"
         )
-        kept = {
-            n: v for n, v in exchange.headers.items() if n in ("retry-after", "request-id", "x-request-id")
-        }
+        kept = {name: value for name, value in exchange.headers.items() if name not in _TRANSPORT}
         response = web.StreamResponse(status=exchange.status, headers={"Content-Type": kind, **kept})
         await response.prepare(request)
         for chunk in cut(exchange.body, piece):

@@ -120,9 +120,10 @@ def choose_model(environ: Mapping[str, str] = os.environ) -> Model:
 
 
 def _structured(model: Model) -> dict[str, Any]:
-    """How this model takes a schema, where the catalogue knows better than the vendor's row."""
+    """How this model takes a schema on OpenAI's wire, where the catalogue knows better than the vendor's row."""
     info = find_model(model.provider, model.name)
-    return {} if info is None or info.structured is None else {"json_schema": info.structured == "native"}
+    known = info is not None and info.structured in ("native", "json", "prompt")
+    return {"structured": info.structured} if info is not None and known else {}
 
 
 def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -77,7 +77,8 @@ VENDORS: dict[str, Vendor] = {
         "DEEPSEEK_BASE_URL",
         ("DEEPSEEK_API_KEY",),
         "deepseek-chat",
-        quirks={"json_schema": False},
+        # In thinking mode DeepSeek refuses a conversation with tools in which a reply lacks the field.
+        quirks={"structured": "json", "reasoning_as": "reasoning_content", "reasoning_required": True},
         responses=True,
     ),
     "qwen": Vendor(
@@ -86,7 +87,7 @@ VENDORS: dict[str, Vendor] = {
         "DASHSCOPE_BASE_URL",
         ("DASHSCOPE_API_KEY",),
         "qwen-plus",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "minimax": Vendor(
         "openai",
@@ -94,7 +95,7 @@ VENDORS: dict[str, Vendor] = {
         "MINIMAX_BASE_URL",
         ("MINIMAX_API_KEY",),
         "MiniMax-Text-01",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "groq": Vendor(
         "openai",
@@ -102,7 +103,7 @@ VENDORS: dict[str, Vendor] = {
         "GROQ_BASE_URL",
         ("GROQ_API_KEY",),
         "llama-3.3-70b-versatile",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     "mistral": Vendor(
         "openai",
@@ -111,7 +112,7 @@ VENDORS: dict[str, Vendor] = {
         ("MISTRAL_API_KEY",),
         "mistral-small-latest",
         # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False},
+        quirks={"include_usage": False, "reasoning_as": "parts"},
     ),
     "openrouter": Vendor(
         "openai",
@@ -119,6 +120,7 @@ VENDORS: dict[str, Vendor] = {
         "OPENROUTER_BASE_URL",
         ("OPENROUTER_API_KEY",),
         "openai/gpt-4o",
+        quirks={"reasoning_as": "reasoning_details"},
         responses=True,
     ),
     "xai": Vendor(
@@ -144,7 +146,7 @@ VENDORS: dict[str, Vendor] = {
         "ZAI_BASE_URL",
         ("ZAI_API_KEY",),
         "glm-5.3",
-        quirks={"json_schema": False},
+        quirks={"structured": "json"},
     ),
     # A resource with deployments, whose names are the user's own; so there is no model to choose for auto.
     "azure": Vendor(
@@ -162,6 +164,7 @@ VENDORS: dict[str, Vendor] = {
         "openai",
         "http://localhost:11434/v1",
         "OLLAMA_BASE_URL",
+        quirks={"reasoning_as": "reasoning"},
         keyless=True,
         path="/v1",
         whole="/v1",

@@ -48,7 +48,15 @@ from ..types import (
 )
 from .transcript import Transcript
 
-CUT_SHORT = frozenset({StopReason.LENGTH, StopReason.CONTENT_FILTER, StopReason.REFUSAL})
+CUT_SHORT = frozenset(
+    {
+        StopReason.LENGTH,
+        StopReason.CONTEXT_FULL,
+        StopReason.CONTENT_FILTER,
+        StopReason.REFUSAL,
+        StopReason.PAUSED,
+    }
+)
 """Ways to stop that leave a reply unfinished; the last of its calls may lack half its arguments."""
 
 

@@ -152,8 +152,10 @@ def _says_nothing(state: State) -> bool:
 
 _CUT_SHORT = {
     StopReason.LENGTH: ErrorInfo("output_truncated", "the reply was cut at the model's output limit"),
+    StopReason.CONTEXT_FULL: ErrorInfo("context_overflow", "the reply was cut: the model's window is full"),
     StopReason.CONTENT_FILTER: ErrorInfo("content_filter", "the model service withheld the reply"),
     StopReason.REFUSAL: ErrorInfo("refusal", "the model refused to answer"),
+    StopReason.PAUSED: ErrorInfo("reply_paused", "the model service paused its reply again and again"),
 }
 _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=True)
 

@@ -2,7 +2,7 @@
 
 A whole reply is a list of blocks; a stream is the same blocks begun, grown and stopped. Both go through the
 same three steps here, so both give the same message. Thinking keeps its signature, redacted thinking its
-data, byte for byte: they must go back untouched.
+data, byte for byte: they must go back untouched. What only the service understands is ``anthropic_opaque``.
 Source: https://docs.anthropic.com/en/api/messages-streaming
 """
 
@@ -12,65 +12,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from ..types import ChatResponse, StopReason, Usage
+from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
+from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
+from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
-from .untyped import as_count, as_text
+from .untyped import as_count, as_dict, as_list, as_text
 
 _STOPS = {
     "end_turn": StopReason.STOP,
     "stop_sequence": StopReason.STOP,
     "tool_use": StopReason.TOOL_USE,
     "max_tokens": StopReason.LENGTH,
-    "model_context_window_exceeded": StopReason.LENGTH,
+    "model_context_window_exceeded": StopReason.CONTEXT_FULL,
     "refusal": StopReason.REFUSAL,
+    "pause_turn": StopReason.PAUSED,
+    "compaction": StopReason.PAUSED,
 }
-
-
-class _Block(Struct, gc=False):
-    type: str = ""
-    text: Any = None
-    thinking: Any = None
-    signature: Any = None
-    data: Any = None
-    id: Any = None
-    name: Any = None
-    input: Raw = Raw(b"")
-
-
-class _Message(Struct, gc=False):
-    type: str = ""
-    model: Any = None
-    content: list[_Block] | None = None
-    stop_reason: Any = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-class _Delta(Struct, gc=False):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    signature: str = ""
-    partial_json: str = ""
-    stop_reason: Any = None
-
-
-class _Event(Struct, gc=False):
-    type: str
-    index: int = 0
-    delta: _Delta | None = None
-    content_block: _Block | None = None
-    message: _Message | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
-_decode_message = msgspec.json.Decoder(_Message).decode
+# A reply cut by a limit may end in half a call.
+_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL)
 
 
 class _Call:
@@ -93,8 +56,8 @@ class AnthropicReply:
     """Decoder of one reply. A call of the tool ``answer_tool`` is the answer itself, as JSON text."""
 
     __slots__ = (
-        "_answer_tool", "_answered", "_begun", "_builder", "_calls", "_failures", "_open", "_stop_reason",
-        "_streamed", "_thoughts", "_usage", "done",
+        "_answer_tool", "_answered", "_begun", "_builder", "_calls", "_container", "_failures", "_open",
+        "_run", "_stop_reason", "_streamed", "_usage", "done",
     )  # fmt: skip
 
     def __init__(self, failures: FailureReader, model: str, answer_tool: str | None = None) -> None:
@@ -103,10 +66,11 @@ class AnthropicReply:
         self._builder = ReplyBuilder(model)
         self._answer_tool = answer_tool
         self._answered: list[str] | None = None
-        self._open: dict[int, _Call | list[str] | None] = {}
+        self._open: dict[int, _Call | OpaqueBlock | list[str] | None] = {}
         self._calls: list[_Call] = []
-        self._thoughts: list[ThinkingDeltaEvent] = []
+        self._run = TextRun()
         self._usage: dict[str, Any] = {}
+        self._container: Any = None
         self._stop_reason: str | None = None
         self._streamed = True
         self._begun = False
@@ -118,13 +82,13 @@ class AnthropicReply:
         event = self._event(name, data)
         kind = event.type
         if kind == "content_block_delta":
-            return self._grow(event)
+            return self._grow(event, data)
         if kind == "content_block_start":
-            return self._start(event.index, event.content_block or _Block())
+            return self._start(event.index, event.content_block)
         if kind == "content_block_stop":
             return self._stop(event.index)
         if kind == "message_start":
-            self._note(event.message or _Message())
+            self._note(event.message or Message())
         elif kind == "message_delta":
             self._end(event.delta, event.usage)
         elif kind == "message_stop":
@@ -137,7 +101,7 @@ class AnthropicReply:
         """The reply in one piece."""
         self._streamed = False
         try:
-            message = _decode_message(body)
+            message = decode_message(body)
         except (ValueError, RecursionError):
             message = None
         if message is None:
@@ -159,56 +123,75 @@ class AnthropicReply:
         """The reply. Raises MalformedReplyError when it is not complete."""
         if self._streamed and not (self._begun and (self.done or self._stop_reason) and not self._open):
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
+        self._end_text()
         stop = _STOPS.get(self._stop_reason or "", StopReason.UNKNOWN)
-        calls = self._whole_calls(stop)
-        self._builder.usage = _usage(self._usage)
-        if self._answered is not None and not calls:
-            self._answer_only()
-            self._builder.stop_reason = StopReason.STOP if stop is StopReason.TOOL_USE else stop
-        else:
-            self._builder.stop_reason = self._stop_with(stop, bool(calls))
+        calls = self._calls if stop not in _CUT else [call for call in self._calls if _is_whole(call)]
         for call in self._calls:
             if call in calls:
                 self._builder.call(call.slot, arguments=call.text())
             else:
                 self._builder.drop_call(call.slot)
+        if self._answered is not None and not calls:
+            self._answer_only()
+            self._builder.stop_reason = StopReason.STOP if stop is StopReason.TOOL_USE else stop
+        else:
+            self._builder.stop_reason = self._stop_with(stop, bool(calls))
+        self._builder.usage = _usage(self._usage)
+        unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
+        if unfinished and (container := container_part(self._container)) is not None:
+            self._builder.part(container)
         return self._builder.build()
 
     # --- events -----------------------------------------------------------------------------------
 
-    def _event(self, name: bytes, data: bytes) -> _Event:
+    def _event(self, name: bytes, data: bytes) -> StreamEvent:
         try:
-            return _decode_event(data)
+            return decode_event(data)
         except (ValueError, RecursionError):
             pass
         if name == b"error":
-            raise self._failures.from_error({"message": data[:2000].decode("utf-8", "replace")})
+            raise self._failures.from_reply(0, {}, data)
         raise self._failures.malformed("sent something that is not a message event", data, retryable=True)
 
-    def _note(self, message: _Message) -> None:
+    def _note(self, message: Message) -> None:
         self._begun = True
         if isinstance(message.model, str) and message.model:
             self._builder.model = message.model
+        self._container = message.container
         self._usage.update(message.usage or {})
 
-    def _end(self, delta: _Delta | None, usage: dict[str, Any] | None) -> None:
+    def _end(self, delta: Delta | None, usage: dict[str, Any] | None) -> None:
         if delta is not None and isinstance(delta.stop_reason, str):
             self._stop_reason = delta.stop_reason
+        if delta is not None and delta.container:
+            self._container = delta.container
         self._usage.update({name: value for name, value in (usage or {}).items() if value is not None})
 
-    def _start(self, index: int, block: _Block) -> Sequence[ProviderEvent]:
+    def _start(self, index: int, raw: Raw) -> Sequence[ProviderEvent]:
+        try:
+            block = decode_block(raw)
+        except (ValueError, RecursionError):
+            block = None
+        if block is None:
+            raise self._failures.malformed(
+                "sent something that is not a block", bytes(raw), retryable=self._streamed
+            )
         self._open[index] = None
+        if block.type == "text":
+            self._run.begin(block.citations)
+            return self._say(as_text(block.text))
+        self._end_text()
         if block.type == "tool_use":
             return self._start_call(index, block)
-        if block.type == "text":
-            return self._say(as_text(block.text))
         if block.type == "thinking":
-            return self._think(ThinkingDeltaEvent(as_text(block.thinking), as_text(block.signature) or None))
+            return self._think(as_text(block.thinking), as_text(block.signature) or None)
         if block.type == "redacted_thinking":
-            return self._think(ThinkingDeltaEvent(data=as_text(block.data)))
+            return self._think(data=as_text(block.data) or None)
+        if block.type:
+            self._open[index] = OpaqueBlock(bytes(raw))
         return ()
 
-    def _start_call(self, index: int, block: _Block) -> Sequence[ProviderEvent]:
+    def _start_call(self, index: int, block: Block) -> Sequence[ProviderEvent]:
         if not (isinstance(block.id, str) and block.id and isinstance(block.name, str) and block.name):
             raise self._failures.malformed("sent a tool call without id or name", retryable=True)
         offered = bytes(block.input).decode("utf-8", "replace").strip()
@@ -222,10 +205,11 @@ class AnthropicReply:
         call = _Call(len(self._calls), unique, block.name, offered)
         self._calls.append(call)
         self._open[index] = call
-        self._builder.call(call.slot, unique, block.name)
+        extras = call_extras(block.caller, block.toolset_name)
+        self._builder.call(call.slot, unique, block.name, signature=extras)
         return (ToolCallDeltaEvent(call.slot, unique, block.name),)
 
-    def _grow(self, event: _Event) -> Sequence[ProviderEvent]:
+    def _grow(self, event: StreamEvent, data: bytes) -> Sequence[ProviderEvent]:
         delta = event.delta
         if delta is None:
             return ()
@@ -233,42 +217,52 @@ class AnthropicReply:
         if kind == "text_delta":
             return self._say(delta.text)
         if kind == "thinking_delta":
-            return self._think(ThinkingDeltaEvent(delta.thinking))
+            return self._think(delta.thinking)
         if kind == "signature_delta":
-            return self._think(ThinkingDeltaEvent(signature=delta.signature or None))
-        if kind == "input_json_delta" and delta.partial_json:
-            grown = self._open.get(event.index)
-            if isinstance(grown, _Call):
-                grown.pieces.append(delta.partial_json)
-                return (ToolCallDeltaEvent(grown.slot, None, None, delta.partial_json),)
-            if grown is not None:
+            return self._think(signature=delta.signature or None)
+        grown = self._open.get(event.index)
+        if isinstance(grown, OpaqueBlock):
+            grown.grow(as_dict(as_dict(msgspec.json.decode(data)).get("delta")))
+        elif kind == "citations_delta":
+            self._run.cite(delta.citation)
+        elif kind == "input_json_delta" and delta.partial_json and grown is not None:
+            if not isinstance(grown, _Call):
                 return self._answer(grown, delta.partial_json)
+            grown.pieces.append(delta.partial_json)
+            return (ToolCallDeltaEvent(grown.slot, None, None, delta.partial_json),)
         return ()
 
     def _stop(self, index: int) -> Sequence[ProviderEvent]:
-        call = self._open.pop(index, None)
-        if not isinstance(call, _Call) or call.pieces or call.offered in ("", "{}", "null"):
+        block = self._open.pop(index, None)
+        if isinstance(block, OpaqueBlock) and (part := block.part()) is not None:
+            self._builder.part(part)
+        if not isinstance(block, _Call) or block.pieces or block.offered in ("", "{}", "null"):
             return ()
-        call.pieces.append(call.offered)
-        return (ToolCallDeltaEvent(call.slot, None, None, call.offered),)
+        block.pieces.append(block.offered)
+        return (ToolCallDeltaEvent(block.slot, None, None, block.offered),)
 
     def _say(self, text: str) -> Sequence[ProviderEvent]:
         if not text:
             return ()
+        self._run.pieces.append(text)
         self._builder.text(text)
         return (ContentDeltaEvent(text),)
 
-    def _think(self, thought: ThinkingDeltaEvent) -> Sequence[ProviderEvent]:
-        if not (thought.delta or thought.signature or thought.data):
+    def _think(
+        self, text: str = "", signature: str | None = None, data: str | None = None
+    ) -> Sequence[ProviderEvent]:
+        if not (text or signature or data):
             return ()
-        self._builder.thinking(thought.delta, signature=thought.signature, data=thought.data)
-        if self._answer_tool is not None:
-            self._thoughts.append(thought)
-        return (thought,)
+        self._builder.thinking(text, signature=signature, data=data, origin=ORIGIN)
+        return (ThinkingDeltaEvent(text, signature, data, ORIGIN),)
 
     def _answer(self, answer: list[str], piece: str) -> Sequence[ProviderEvent]:
         answer.append(piece)
         return self._say(piece)
+
+    def _end_text(self) -> None:
+        if (part := self._run.end()) is not None:
+            self._builder.part(part)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -277,22 +271,17 @@ class AnthropicReply:
         answer = "".join(self._answered or ())
         if not is_object(answer):
             return
+        said = self._builder.build().message.content
         kept = ReplyBuilder(self._builder.model)
-        kept.usage = self._builder.usage
-        for thought in self._thoughts:
-            kept.add(thought)
+        for part in () if said is None or isinstance(said, str) else said:
+            if isinstance(part, ThinkingPart) or (isinstance(part, OpaquePart) and part.data[0] == "{"):
+                kept.part(part)
         kept.text(answer)
         self._builder = kept
 
-    def _whole_calls(self, stop: StopReason) -> list[_Call]:
-        """The calls that came whole: a reply cut at its token limit may end in half a call."""
-        if stop is not StopReason.LENGTH:
-            return self._calls
-        return [call for call in self._calls if is_object(call.text() or call.offered)]
-
     def _stop_with(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
+            return stop if stop in _CUT else StopReason.TOOL_USE
         if stop is StopReason.TOOL_USE and self._answered is None:
             if not self._builder.build().message.text_content:
                 raise self._failures.malformed("announced tool calls and sent none", retryable=True)
@@ -300,14 +289,20 @@ class AnthropicReply:
         return stop
 
 
+def _is_whole(call: _Call) -> bool:
+    return is_object(call.text() or call.offered)
+
+
 def _usage(usage: dict[str, Any]) -> Usage:
-    read, written = (
-        as_count(usage.get("cache_read_input_tokens")),
-        as_count(usage.get("cache_creation_input_tokens")),
-    )
-    return Usage(
-        as_count(usage.get("input_tokens")) + read + written,
-        as_count(usage.get("output_tokens")),
-        read,
-        written,
-    )
+    counted = _counted(usage)
+    for step in as_list(usage.get("iterations")):
+        if as_dict(step).get("type") == "compaction":  # paid for, and not part of the total
+            counted += _counted(as_dict(step))
+    return counted
+
+
+def _counted(usage: dict[str, Any]) -> Usage:
+    read = as_count(usage.get("cache_read_input_tokens"))
+    written = as_count(usage.get("cache_creation_input_tokens"))
+    sent = as_count(usage.get("input_tokens")) + read + written
+    return Usage(sent, as_count(usage.get("output_tokens")), read, written)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import ConfigError
 from ..types import ToolSpec, jsonable
 from .untyped import as_dict, is_dict, is_list
 
@@ -73,7 +74,7 @@ class ToolFragments:
         self._encode = encode_tool
         self._kept: dict[tuple[int, ...], tuple[Sequence[ToolSpec], bytes]] = {}
 
-    def __call__(self, tools: Sequence[ToolSpec]) -> msgspec.Raw:
+    def __call__(self, tools: Sequence[ToolSpec]) -> bytes:
         """The JSON array of ``tools``."""
         # The kept specs keep their ids from being reused, so an id stands for one spec.
         key = tuple(map(id, tools))
@@ -81,11 +82,26 @@ class ToolFragments:
         if kept is None:
             if len(self._kept) >= _KEPT_TOOL_SETS:
                 self._kept.clear()
-            ordered = sorted(
-                tools, key=lambda tool: tool.name
-            )  # one order, so that caches of the service hit
+            # In one order, so that caches of the service hit.
+            ordered = sorted(tools, key=lambda tool: tool.name)
             kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in ordered]))
-        return msgspec.Raw(kept[1])
+        return kept[1]
+
+
+def service_tools(extensions: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take the tools out of ``extensions``: those that a service runs itself, in its own words.
+
+    Raises ConfigError when they are no list of objects.
+    """
+    tools: Any = extensions.pop("tools", ())
+    if not (is_list(tools) and all(map(is_dict, tools))):
+        raise ConfigError("'tools' among the extensions must be a list of objects, as the service takes them")
+    return list(tools)
+
+
+def joined_arrays(*arrays: bytes) -> bytes:
+    """One JSON array of what is in all of them."""
+    return b"[" + b",".join(array[1:-1] for array in arrays if len(array) > 2) + b"]"
 
 
 def parameters(tool: ToolSpec) -> dict[str, Any]:

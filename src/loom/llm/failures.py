@@ -10,6 +10,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from ..errors import (
     AuthenticationError,
     ContextOverflowError,
     InvalidRequestError,
+    LoomError,
     MalformedReplyError,
     ProviderError,
     ProviderUnavailableError,
@@ -59,6 +61,8 @@ _QUOTA_WORDS = frozenset({"insufficient_quota", "billing_error", "credit_balance
 _DOWN_WORDS = frozenset(
     {"overloaded_error", "api_error", "server_error", "internal_server_error", "timeout_error", "unavailable"}
 )
+# Groq's words for a model that wrote a call or JSON nobody can read; the next try may be better.
+_MODEL_WORDS = frozenset({"tool_use_failed", "json_validate_failed"})
 _TRY_LATER = frozenset({408, 409, 425})
 
 
@@ -93,8 +97,10 @@ class FailureReader:
             return self._redirect(status, headers)
         complaint = read_complaint(body)
         wait = retry_after(headers, self._clock)
+        if wait is None and status == 429 and complaint.retry_after is None:
+            wait = allowance_reset(headers, self._clock)
         complaint = complaint._replace(
-            request_id=headers.get("x-request-id") or headers.get("request-id") or complaint.request_id,
+            request_id=request_id(headers) or complaint.request_id,
             retry_after=complaint.retry_after if wait is None else wait,
         )
         error = self._typed(status, complaint)
@@ -142,22 +148,33 @@ class FailureReader:
         message = self._scrub(complaint.message) or "no reason was given"
         text = f"{self._service} {verb}" + (f" ({', '.join(marks)})" if marks else "") + f": {message}"
         if kind is ContextOverflowError:
-            return ContextOverflowError(self.text(text), status=status or None)
+            return ContextOverflowError(
+                self.text(text), status=status or None, request_id=complaint.request_id
+            )
         error_class = cast(type[ProviderError], kind)
         return error_class(
             self.text(text),
             status=status or None,
-            retryable=False if complaint.words & _QUOTA_WORDS else None,
+            retryable=_retryable(complaint),
             retry_after=complaint.retry_after,
             provider_code=complaint.code,
             request_id=complaint.request_id,
         )
 
 
+def _retryable(complaint: Complaint) -> bool | None:
+    """What the words of the complaint say of asking again; None leaves it to the class of the error."""
+    if complaint.words & _QUOTA_WORDS:
+        return False
+    return True if complaint.words & _MODEL_WORDS else None
+
+
 def _kind(status: int, complaint: Complaint) -> tuple[type[ProviderError | ContextOverflowError], str]:
     """The class of error and the verb of its message; read from the top, the first that fits."""
     words, said = complaint.words, complaint.message
     refused = status in (0, 400, 413, 422, 429) or 400 <= (complaint.status or 0) < 500
+    if words & _MODEL_WORDS:
+        return MalformedReplyError, "could not read what its model wrote"
     if words & _OVERFLOW_WORDS or status == 413 or (refused and _OVERFLOW.search(said)):
         return ContextOverflowError, "says the conversation is too long"
     if status in (401, 403) or words & _AUTH_WORDS or (status in (0, 400) and _BAD_KEY.search(said)):
@@ -166,7 +183,7 @@ def _kind(status: int, complaint: Complaint) -> tuple[type[ProviderError | Conte
         return RateLimitError, "wants fewer requests"
     if status in _TRY_LATER or status >= 500 or words & _DOWN_WORDS or (complaint.status or 0) >= 500:
         return ProviderUnavailableError, "is not available"
-    if status == 402:
+    if status == 402 or complaint.status == 402:
         return ProviderError, "asks for payment"
     # A reply that began as a success has no status to tell by: ``invalid_prompt``, ``invalid_image_url``.
     if status >= 400 or (complaint.status or 0) >= 400 or any(word.startswith("invalid") for word in words):
@@ -195,17 +212,17 @@ def _complaint(said: dict[str, Any]) -> Complaint:
     message = error if isinstance(error, str) else inner.get("message") or inner.get("detail") or ""
     if not isinstance(message, str):
         message = msgspec.json.encode(message).decode()
-    if raw := as_text(as_dict(inner.get("metadata")).get("raw")):
+    if raw := as_text(as_dict(inner.get("metadata")).get("raw")) or as_text(inner.get("failed_generation")):
         message = f"{message}: {raw}"
     named = [inner.get(key) for key in ("type", "code", "status")] + [said.get("code")]
     words = [word for word in named if isinstance(word, str)]
     numbers = [number for number in named if isinstance(number, int) and 400 <= number < 600]
-    request_id = said.get("request_id") or inner.get("request_id")
+    request = said.get("request_id") or inner.get("request_id")
     return Complaint(
         message=_one_line(message),
         words=frozenset(word.lower() for word in [*words, *_reasons(inner.get("details"))]),
         status=numbers[0] if numbers else None,
-        request_id=request_id if isinstance(request_id, str) else None,
+        request_id=request if isinstance(request, str) else None,
         retry_after=_retry_delay(inner.get("details")),
         code=next((word for word in words[1:] + words[:1]), None),
     )
@@ -238,6 +255,18 @@ def _one_line(text: str) -> str:
     return " ".join(text[: 4 * MAX_MESSAGE_CHARS].split())
 
 
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """What the service calls this request, for its support desk."""
+    return headers.get("x-request-id") or headers.get("request-id")
+
+
+def named(error: LoomError, headers: Mapping[str, str]) -> LoomError:
+    """``error``, found in a reply with these headers, with the request's name where the body had none."""
+    if isinstance(error, ProviderError | ContextOverflowError) and error.request_id is None:
+        error.request_id = request_id(headers)
+    return error
+
+
 def retry_after(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
     """Seconds the service asks us to wait: ``retry-after-ms``, or ``retry-after`` as seconds or HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -258,3 +287,45 @@ def _until(date: str, clock: Callable[[], float]) -> float:
         return parsedate_to_datetime(date).timestamp() - clock()
     except (ValueError, OverflowError):
         return math.nan
+
+
+# --- rate limits --------------------------------------------------------------------------------------
+
+_SPAN = re.compile(
+    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?"
+)
+_ALLOWANCES = (
+    ("x-ratelimit-remaining-{}", "x-ratelimit-reset-{}", ("requests", "tokens")),
+    (
+        "anthropic-ratelimit-{}-remaining",
+        "anthropic-ratelimit-{}-reset",
+        ("requests", "tokens", "input-tokens", "output-tokens"),
+    ),
+)
+
+
+def allowance_reset(headers: Mapping[str, str], clock: Callable[[], float] = time.time) -> float | None:
+    """Seconds until what the service allows is there again, when its headers say that some of it is used up.
+
+    OpenAI and those after it tell a span (``6m0s``, ``120ms``), Anthropic a point in time.
+    Source: https://platform.openai.com/docs/guides/rate-limits
+    """
+    waits = [
+        _until_reset(headers.get(reset.format(what)) or "", clock)
+        for remaining, reset, kinds in _ALLOWANCES
+        for what in kinds
+        if headers.get(remaining.format(what)) == "0"
+    ]
+    known = [wait for wait in waits if wait is not None]
+    return max(known, default=None)
+
+
+def _until_reset(said: str, clock: Callable[[], float]) -> float | None:
+    found = _SPAN.fullmatch(said) if said else None
+    if found is not None:
+        hours, minutes, seconds, milliseconds = (float(number or 0) for number in found.groups())
+        return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    try:
+        return max(0.0, datetime.fromisoformat(said).timestamp() - clock())
+    except (ValueError, OverflowError):
+        return None

@@ -1,38 +1,37 @@
 """The OpenAI chat completions wire: OpenAI itself and every service and local server that speaks it.
 
-Writing requests is here, reading replies is ``openai_reply``, asking is ``wire``. Reasoning of earlier
-replies is not sent on this wire: it has no place for it.
+What a request is, is here; messages are ``openai_messages``, replies ``openai_reply``, asking is ``wire``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from msgspec import Raw
 
 from ..errors import ConfigError
-from ..types import ChatMessage, ImagePart, Role, TextPart, ToolSpec
+from ..types import ChatMessage, ToolSpec
 from .base import ModelSettings
 from .encoding import (
     ToolFragments,
-    arguments_object,
     describes_object,
     encode,
-    parameters,
+    joined_arrays,
+    service_tools,
     shape_instruction,
     strict_schema,
     wire_name,
 )
-from .media import Media, load_media
+from .openai_messages import Dialect, ReasoningAs, fragments, tool_object
 from .openai_reply import OpenAIReply
 from .service import ServiceOptions
+from .untyped import as_dict, as_text
 from .wire import HTTPProvider, Outgoing
 
-# Where a message keeps its encoding: the bytes, or a pair when images must follow as a message of the user.
-_KEY = "openai_chat"
 # These belong to the request itself; an extension of the same name would contradict it.
-_RESERVED = frozenset({"messages", "model", "stream", "tools"})
+_RESERVED = frozenset({"messages", "model", "stream"})
+_AUDIO_TYPES = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 
 
 class OpenAICompatibleProvider(HTTPProvider):
@@ -40,9 +39,16 @@ class OpenAICompatibleProvider(HTTPProvider):
 
     ``base_url`` is everything before ``/chat/completions``. ``timeout`` is the longest silence in seconds.
     ``max_tokens_field`` is the body's word for the output limit (newer OpenAI models want
-    ``max_completion_tokens``), ``json_schema`` False says that the service knows only JSON mode, and
-    ``include_usage`` False that it does not know ``stream_options``. ``key_header`` is the header that takes the
-    key as it is; without one it is a bearer token. ``extensions`` go into every request.
+    ``max_completion_tokens``), and ``include_usage`` False says that the service does not know
+    ``stream_options``. ``structured`` is how answers of a shape are asked for: by the service's own means, by
+    its JSON mode with the schema in words, or in words alone. ``key_header`` is the header that takes the key as
+    it is; without one it is a bearer token.
+
+    ``reasoning_as`` is where reasoning of earlier replies goes back, for services that want it: the name of a
+    field, or ``parts`` of the content. ``reasoning_required`` puts it into every reply, empty if need be;
+    ``thought_signatures`` sends back what Gemini signed its calls with.
+
+    ``extensions`` go into every request; ``tools`` among them are tools that the service runs itself.
     """
 
     def __init__(
@@ -55,20 +61,26 @@ class OpenAICompatibleProvider(HTTPProvider):
         organization: str | None = None,
         extensions: Mapping[str, Any] | None = None,
         max_tokens_field: str = "max_tokens",
-        json_schema: bool = True,
+        structured: Literal["native", "json", "prompt"] = "native",
         include_usage: bool = True,
         key_header: str | None = None,
+        reasoning_as: ReasoningAs | None = None,
+        reasoning_required: bool = False,
+        thought_signatures: bool = False,
         **service: Unpack[ServiceOptions],
     ) -> None:
         super().__init__(base_url, api_key, default_model, timeout, **service)
         self._endpoint = self.endpoint("/chat/completions")
         self._organization = organization
         self._extensions = check_extensions(extensions or {})
+        self._served = service_tools(self._extensions)
         self._max_tokens_field = max_tokens_field
-        self._json_schema = json_schema
+        self._structured = structured
         self._include_usage = include_usage
         self._key_header = key_header
-        self._tools = ToolFragments(_tool)
+        self._dialect = Dialect(reasoning_as, reasoning_required, thought_signatures)
+        self._key = self._dialect.key
+        self._tools = ToolFragments(tool_object)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -87,37 +99,44 @@ class OpenAICompatibleProvider(HTTPProvider):
         settings: ModelSettings | None,
         stream: bool,
     ) -> Outgoing:
-        fragments = await _fragments(messages)
+        told = await fragments(messages, self._dialect, self._key)
         body: dict[str, Any] = {"model": model, "stream": stream}
         if stream and self._include_usage:
             body["stream_options"] = {"include_usage": True}
-        if tools:
-            body["tools"] = self._tools(tools)
         body.update(self._extensions)
+        served = self._served
         if settings is not None:
-            fragments += self._apply(settings, body)
+            extensions = check_extensions(settings.extensions)
+            served = [*served, *service_tools(extensions)]
+            told += self._apply(settings, body)
+            body.update(extensions)
+        if tools or served:
+            body["tools"] = Raw(joined_arrays(encode(served), self._tools(tools or ())))
         # Last, so that all before it is the same in every request of a session.
-        body["messages"] = Raw(b"[" + fragments + b"]")
-        return Outgoing(self._endpoint, encode(body), lambda: OpenAIReply(self._failures, model, messages))
+        body["messages"] = Raw(b"[" + told + b"]")
+        audio = _audio_type(body)
+        return Outgoing(
+            self._endpoint, encode(body), lambda: OpenAIReply(self._failures, model, messages, audio)
+        )
 
     def _apply(self, settings: ModelSettings, body: dict[str, Any]) -> bytes:
         """Put ``settings`` into ``body``; return what must follow the messages."""
-        after = b""
         if settings.temperature is not None:
             body["temperature"] = settings.temperature
         if settings.max_output_tokens is not None:
             body[self._max_tokens_field] = settings.max_output_tokens
         wanted = settings.output_schema
-        if wanted is not None and self._json_schema and describes_object(wanted):
+        if wanted is None:
+            return b""
+        way = self._structured if describes_object(wanted) else "prompt"
+        if way == "native":
             schema, strict = strict_schema(wanted)
             form = {"name": wire_name(settings.output_name), "schema": schema, "strict": strict}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        elif wanted is not None:
-            if describes_object(wanted):
-                body["response_format"] = {"type": "json_object"}
-            after = b"," + encode({"role": "system", "content": shape_instruction(wanted)})
-        body.update(check_extensions(settings.extensions))
-        return after
+            return b""
+        if way == "json":
+            body["response_format"] = {"type": "json_object"}
+        return b"," + encode({"role": "system", "content": shape_instruction(wanted)})
 
 
 def check_extensions(extensions: Mapping[str, Any], reserved: frozenset[str] = _RESERVED) -> dict[str, Any]:
@@ -130,99 +149,7 @@ def check_extensions(extensions: Mapping[str, Any], reserved: frozenset[str] = _
     return {name: value for name, value in extensions.items() if name != "stream"}
 
 
-# --- messages ---------------------------------------------------------------------------------------
-
-
-async def _fragments(messages: Sequence[ChatMessage]) -> bytes:
-    """The messages as JSON, joined; those that were sent before are not encoded again."""
-    for message in reversed(messages):  # what is new is at the end
-        if _KEY in message.__dict__:
-            break
-        vars(message)[_KEY] = _encode(message, await load_media(message, (ImagePart,), "this wire"))
-    try:
-        return b",".join([message.__dict__[_KEY] for message in messages])
-    except (KeyError, TypeError):  # there is more that is new, or one has images to follow
-        pass
-    for message in messages:
-        if _KEY not in message.__dict__:
-            vars(message)[_KEY] = _encode(message, await load_media(message, (ImagePart,), "this wire"))
-    joined: list[bytes] = []
-    waiting: list[bytes] = []
-    for message in messages:
-        if message.role is not Role.TOOL:
-            # All results of one reply must follow it directly; their images wait until the last is told.
-            joined += waiting
-            waiting = []
-        fragment: bytes | tuple[bytes, bytes] = message.__dict__[_KEY]
-        if isinstance(fragment, tuple):
-            fragment, images = fragment
-            waiting.append(images)
-        joined.append(fragment)
-    return b",".join(joined + waiting)
-
-
-def _encode(message: ChatMessage, media: Mapping[str, Media]) -> bytes | tuple[bytes, bytes]:
-    if message.role is Role.ASSISTANT:
-        return encode(_assistant(message))
-    if message.role is Role.TOOL:
-        return _tool_result(message, media)
-    body: dict[str, Any] = {"role": message.role, "content": _content(message, media)}
-    if message.name and wire_name(message.name) == message.name:
-        body["name"] = message.name
-    return encode(body)
-
-
-def _assistant(message: ChatMessage) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "role": "assistant",
-        "content": _text(message) or ("" if not message.tool_calls else None),
-    }
-    if message.tool_calls:
-        body["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": arguments_object(call.arguments)},
-            }
-            for call in message.tool_calls
-        ]
-    return body
-
-
-def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> bytes | tuple[bytes, bytes]:
-    text = _text(message)
-    if message.is_error and not text.lower().startswith("error"):
-        text = f"Error: {text}"  # the wire has no field for it
-    result = encode({"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text})
-    if not media:
-        return result
-    shown = [{"type": "text", "text": f"Images returned by the tool call {message.tool_call_id}:"}]
-    return result, encode({"role": "user", "content": [*shown, *(_image(item) for item in media.values())]})
-
-
-def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
-    if not media or message.content is None or isinstance(message.content, str):
-        return _text(message)
-    parts: list[dict[str, Any]] = []
-    for part in message.content:
-        if isinstance(part, TextPart):
-            parts.append({"type": "text", "text": part.text})
-        elif isinstance(part, ImagePart):
-            parts.append(_image(media[part.source]))
-    return parts
-
-
-def _text(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    between = "" if message.role is Role.ASSISTANT else "\n\n"
-    return between.join(part.text for part in message.content or () if isinstance(part, TextPart))
-
-
-def _image(media: Media) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": media.data_url}}
-
-
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": parameters(tool)}
-    return {"type": "function", "function": function}
+def _audio_type(body: dict[str, Any]) -> str:
+    """The media type of the sound that ``body`` asks for."""
+    asked = as_text(as_dict(body.get("audio")).get("format")) or "wav"
+    return _AUDIO_TYPES.get(asked, f"audio/{asked}")

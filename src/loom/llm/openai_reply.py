@@ -7,17 +7,19 @@ that was cut, half a tool call.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ..types import ChatMessage, ChatResponse, StopReason, Usage
-from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
+from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason, Usage
+from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
-from .reply_calls import CallIds, argument_text
+from .openai_calls import Call, Calls, Slot
+from .openai_reasoning import ORIGIN, ReasoningDetails
 from .untyped import as_count, as_dict, as_list, as_text, is_list
 
 _STOPS = {
@@ -30,30 +32,28 @@ _STOPS = {
     "tool_use": StopReason.TOOL_USE,
     "length": StopReason.LENGTH,
     "max_tokens": StopReason.LENGTH,
-    "model_length": StopReason.LENGTH,
+    "model_length": StopReason.CONTEXT_FULL,
+    "model_context_window_exceeded": StopReason.CONTEXT_FULL,
     "content_filter": StopReason.CONTENT_FILTER,
+    "sensitive": StopReason.CONTENT_FILTER,
     "refusal": StopReason.REFUSAL,
 }
+# What DeepSeek, Z.ai and vLLM say when they could not go on; asking again may help.
+_GAVE_UP = frozenset({"insufficient_system_resource", "network_error", "abort"})
+# A reply cut short may end in half a call.
+_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL, StopReason.CONTENT_FILTER)
 
 
 # Fields are Any where servers differ: a wrong type there is judged below instead of failing the decode.
-class _Function(Struct, gc=False):
-    name: Any = None
-    arguments: Any = None
-
-
-class _Call(Struct, gc=False):
-    index: Any = None
-    id: Any = None
-    function: _Function | None = None
-
-
 class _Delta(Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_details: Any = None
     refusal: Any = None
-    tool_calls: list[_Call] | None = None
+    tool_calls: list[Call] | None = None
+    images: Any = None
+    audio: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -68,6 +68,7 @@ class _Chunk(Struct, gc=False):
     choices: list[_Choice] | None = None
     model: Any = None
     usage: Any = None
+    x_groq: Any = None
     error: Any = None
     object: Any = None
     message: Any = None
@@ -76,36 +77,32 @@ class _Chunk(Struct, gc=False):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-class _Slot:
-    """A tool call as it grows. ``said_id`` is the id the service gave, ``id`` the one that is unique."""
-
-    __slots__ = ("arguments", "id", "name", "said_id")
-
-    def __init__(self, said_id: str | None, unique: str) -> None:
-        self.said_id = said_id
-        self.id = unique
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def text(self) -> str:
-        return "".join(self.arguments)
-
-
 class OpenAIReply:
-    """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
+    """Decoder of one reply.
+
+    ``history`` is the conversation asked about, for ids that do not repeat in it; ``audio_type`` the media type
+    of sound, if any was asked for.
+    """
 
     __slots__ = (
-        "_builder", "_by_index", "_failures", "_finish", "_ids", "_refused", "_seen", "_slots", "_streamed",
-        "_usage", "done",
+        "_audio", "_audio_type", "_builder", "_calls", "_details", "_failures", "_finish", "_refused",
+        "_seen", "_streamed", "_usage", "done",
     )  # fmt: skip
 
-    def __init__(self, failures: FailureReader, model: str, history: Sequence[ChatMessage] = ()) -> None:
+    def __init__(
+        self,
+        failures: FailureReader,
+        model: str,
+        history: Sequence[ChatMessage] = (),
+        audio_type: str = "",
+    ) -> None:
         self.done = False
         self._failures = failures
         self._builder = ReplyBuilder(model)
-        self._ids = CallIds(history)
-        self._slots: list[_Slot] = []
-        self._by_index: dict[int, _Slot] = {}
+        self._calls = Calls(history)
+        self._details: ReasoningDetails | None = None
+        self._audio: list[bytes] = []
+        self._audio_type = audio_type
         self._finish: str | None = None
         self._usage: Any = None
         self._streamed = True
@@ -143,9 +140,14 @@ class OpenAIReply:
         if not self._seen:
             raise self._failures.malformed("sent a reply without choices")
         stop = _STOPS.get(self._finish or "", StopReason.UNKNOWN)
+        if self._audio:
+            source = f"data:{self._audio_type};base64,{base64.b64encode(b''.join(self._audio)).decode()}"
+            self._builder.part(AudioPart(source, self._audio_type))
+        if self._details is not None and (part := self._details.part()) is not None:
+            self._builder.part(part)
         calls = self._whole_calls(stop)
         for position, slot in enumerate(calls):
-            self._builder.call(position, slot.id, slot.name, slot.text())
+            self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
         self._builder.usage = _usage(self._usage)
         self._builder.stop_reason = self._stop(stop, bool(calls))
         return self._builder.build()
@@ -173,6 +175,8 @@ class OpenAIReply:
         """Note what stands beside the text, and return the first choice."""
         if chunk.usage:
             self._usage = chunk.usage
+        elif chunk.x_groq:
+            self._usage = as_dict(chunk.x_groq).get("usage") or self._usage
         if chunk.model and isinstance(chunk.model, str):
             self._builder.model = chunk.model
         if not chunk.choices:
@@ -186,10 +190,16 @@ class OpenAIReply:
         if choice.error:
             raise self._failures.from_error(choice.error)
         if choice.finish_reason and isinstance(choice.finish_reason, str):
-            self._finish = choice.finish_reason
-            if self._finish == "error":
-                raise self._failures.malformed("gave up on its reply (finish_reason error)", retryable=True)
+            self._end(choice.finish_reason)
         return choice
+
+    def _end(self, reason: str) -> None:
+        self._finish = reason
+        if reason == "error":
+            raise self._failures.malformed("gave up on its reply (finish_reason error)", retryable=True)
+        if reason in _GAVE_UP:
+            said = {"type": "server_error", "code": reason, "message": "it broke off its reply"}
+            raise self._failures.from_error(said)
 
     def _delta(self, delta: _Delta, *, whole: bool) -> Sequence[ProviderEvent]:
         content = delta.content
@@ -207,7 +217,12 @@ class OpenAIReply:
             self._refused = True
             self._text(delta.refusal, events)
         if delta.tool_calls:
-            events += [self._call(call, whole) for call in delta.tool_calls]
+            events += [self._calls.add(call, whole=whole) for call in delta.tool_calls]
+        if delta.reasoning_details:
+            self._details = self._details or ReasoningDetails()
+            self._details.add(delta.reasoning_details)
+        if delta.images or delta.audio:
+            self._media(delta, events)
         return events
 
     def _text(self, text: str, events: list[ProviderEvent]) -> None:
@@ -215,8 +230,8 @@ class OpenAIReply:
         events.append(ContentDeltaEvent(text))
 
     def _thinking(self, text: str, events: list[ProviderEvent]) -> None:
-        self._builder.thinking(text)
-        events.append(ThinkingDeltaEvent(text))
+        self._builder.thinking(text, origin=ORIGIN)
+        events.append(ThinkingDeltaEvent(text, origin=ORIGIN))
 
     def _parts(self, content: Any, events: list[ProviderEvent]) -> None:
         """Content as a list of parts (Mistral): text, and thinking that holds text parts of its own."""
@@ -230,51 +245,26 @@ class OpenAIReply:
             if text := as_text(as_dict(part).get("text")) or as_text(part):
                 self._text(text, events)
 
-    # --- tool calls -------------------------------------------------------------------------------
+    def _media(self, delta: _Delta, events: list[ProviderEvent]) -> None:
+        """Pictures (OpenRouter) as they come; sound (OpenAI) in pieces, with what it says as text."""
+        for image in as_list(delta.images):
+            if url := as_text(as_dict(as_dict(image).get("image_url")).get("url")):
+                self._builder.part(ImagePart(url, _type_of(url)))
+        audio = as_dict(delta.audio)
+        if said := as_text(audio.get("transcript")):
+            self._text(said, events)
+        if sound := as_text(audio.get("data")):
+            try:
+                self._audio.append(base64.b64decode(sound, validate=True))
+            except ValueError:
+                raise self._failures.malformed("sent sound that is not base64", retryable=True) from None
 
-    def _call(self, call: _Call, whole: bool) -> ToolCallDeltaEvent:
-        name = call.function.name if call.function and isinstance(call.function.name, str) else ""
-        arguments = argument_text(call.function.arguments if call.function else None)
-        slot = None if whole else self._growing(call, name, arguments)
-        if slot is None:
-            slot = self._open(call)
-        if name:
-            slot.name = name
-        if arguments:
-            slot.arguments.append(arguments)
-        return ToolCallDeltaEvent(self._slots.index(slot), slot.id, name or None, arguments or None)
+    # --- the end ----------------------------------------------------------------------------------
 
-    def _growing(self, call: _Call, name: str, arguments: str) -> _Slot | None:
-        """The call this piece belongs to, or None when it begins a new one."""
-        slot: _Slot | None = None
-        if isinstance(call.index, int):
-            slot = self._by_index.get(call.index)
-        elif call.id and isinstance(call.id, str):
-            slot = next((slot for slot in reversed(self._slots) if slot.said_id == call.id), None)
-            if slot is None and not name and self._slots:
-                slot = self._slots[-1]
-        elif not name and self._slots:
-            slot = self._slots[-1]
-        if slot is None or not name:
-            return slot
-        # Some servers number every parallel call 0, or none: a name with another id, or arguments that
-        # begin again after a complete object, are the next call.
-        other = bool(call.id) and slot.said_id is not None and call.id != slot.said_id
-        again = arguments.startswith("{") and bool(slot.arguments) and is_object(slot.text())
-        return None if other or again else slot
-
-    def _open(self, call: _Call) -> _Slot:
-        said = call.id if call.id and isinstance(call.id, str) else None
-        slot = _Slot(said, self._ids.take(said))
-        self._slots.append(slot)
-        if isinstance(call.index, int):
-            self._by_index[call.index] = slot
-        return slot
-
-    def _whole_calls(self, stop: StopReason) -> list[_Slot]:
+    def _whole_calls(self, stop: StopReason) -> list[Slot]:
         """The calls that came whole: a reply cut at its token limit may end in half a call."""
-        cut = stop in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
-        calls = [slot for slot in self._slots if not cut or (slot.name and is_object(slot.text()))]
+        cut = stop in _CUT
+        calls = [slot for slot in self._calls.slots if not cut or (slot.name and is_object(slot.text()))]
         unsure = self._streamed and self._finish is None
         for slot in calls:
             if not slot.name or (unsure and slot.arguments and not is_object(slot.text())):
@@ -283,7 +273,7 @@ class OpenAIReply:
 
     def _stop(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
+            return stop if stop in (StopReason.LENGTH, StopReason.CONTEXT_FULL) else StopReason.TOOL_USE
         if self._refused:
             return StopReason.REFUSAL
         if stop is not StopReason.TOOL_USE:
@@ -293,12 +283,22 @@ class OpenAIReply:
         return StopReason.UNKNOWN
 
 
+def _type_of(url: str) -> str:
+    return url.removeprefix("data:").partition(";")[0] if url.startswith("data:") else ""
+
+
 def _usage(usage: Any) -> Usage:
     counted = as_dict(usage)
     detail = as_dict(counted.get("prompt_tokens_details"))
+    sent, written = as_count(counted.get("prompt_tokens")), as_count(counted.get("completion_tokens"))
+    # Gemini and xAI leave thinking out of what was completed and count it in the total, where it is paid for.
+    unsaid = as_count(counted.get("total_tokens")) - sent
+    cached = (
+        detail.get("cached_tokens") or counted.get("prompt_cache_hit_tokens") or counted.get("cached_tokens")
+    )
     return Usage(
-        as_count(counted.get("prompt_tokens")),
-        as_count(counted.get("completion_tokens")),
-        as_count(detail.get("cached_tokens") or counted.get("prompt_cache_hit_tokens")),
+        sent,
+        max(written, unsaid) if sent else written,
+        as_count(cached),
         as_count(detail.get("cache_write_tokens")),
     )

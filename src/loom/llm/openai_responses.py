@@ -166,7 +166,7 @@ class OpenAIResponsesProvider(HTTPProvider):
             # Also when the service stores its replies: what it has forgotten can then be sent again.
             body["include"] = [_ENCRYPTED]
         if asked.tools:
-            body["tools"] = self._tools(asked.tools)
+            body["tools"] = Raw(self._tools(asked.tools))
         _extend(body, self._extensions)
         if asked.settings is not None:
             _apply(asked.settings, body)

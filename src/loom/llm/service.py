@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigError, LoomError, MalformedReplyError
-from .failures import FailureReader
+from .failures import FailureReader, named
 from .limits import Allowance, Gate
 from .redact import Hidden, Scrubber
 from .retry import Patience, RetryPolicy
@@ -22,7 +22,7 @@ from .retry import Patience, RetryPolicy
 if TYPE_CHECKING:
     from multidict import CIMultiDict
 
-    from .http import HTTPClient
+    from .http import HTTPClient, Reply
 
 ReadT = TypeVar("ReadT")
 
@@ -124,6 +124,7 @@ class HTTPService(ABC):
         patience = patience or self._patience()
         async with self._gate.passage():
             while True:
+                reply: Reply | None = None
                 try:
                     reply = await client.post(url, headers, body, stream=False, within=patience.left())
                     try:
@@ -134,6 +135,8 @@ class HTTPService(ABC):
                 except LoomError as error:
                     delay = patience.delay(error)
                     if delay is None:
+                        if reply is not None:
+                            named(error, reply.headers)
                         raise
                 await self._sleep(delay)
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InvalidRequestError, LoomError
 from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
+from .failures import named
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
 from .sse import SSEReader
+from .turns import Turn
 
 if TYPE_CHECKING:
     from .http import HTTPClient, Reply
@@ -64,6 +65,12 @@ class Outgoing(NamedTuple):
     decoder: Callable[[], ReplyDecoder]
     instead: Callable[[InvalidRequestError], Awaitable[Outgoing | None]] | None = None
 
+    def read(self, body: bytes) -> ChatResponse:
+        """The reply in ``body``, which came in one piece."""
+        decoder = self.decoder()
+        decoder.whole(body)
+        return decoder.finish()
+
 
 class HTTPProvider(HTTPService, LLMProvider):
     """A model service on HTTP; ``default_model`` answers where no other is asked for. See ``HTTPService``."""
@@ -100,17 +107,25 @@ class HTTPProvider(HTTPService, LLMProvider):
         model: str | None = None,
         settings: ModelSettings | None = None,
     ) -> ChatResponse:
-        """Ask once and return the whole reply. Raises ProviderError or ContextOverflowError."""
+        """Ask and return the whole reply. Raises ProviderError or ContextOverflowError.
+
+        That is one request, unless the service pauses its reply and wants to be asked on.
+        """
+        turn = _turn(messages, settings)
         outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
         patience = self._patience()
         while True:
             try:
-                return await self.exchange(outgoing.url, outgoing.body, partial(_read, outgoing), patience)
+                reply = await self.exchange(outgoing.url, outgoing.body, outgoing.read, patience)
             except InvalidRequestError as error:
                 other = await _instead(outgoing, error)
                 if other is None:
                     raise
-            outgoing = other
+                outgoing = other
+                continue
+            if (whole := turn.add(reply)) is not None:
+                return whole
+            outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, False)
 
     async def chat_stream(
         self,
@@ -125,6 +140,7 @@ class HTTPProvider(HTTPService, LLMProvider):
         Failures before the first event are retried, later ones never. Closing the generator closes the
         connection. Raises as ``chat`` does.
         """
+        turn = _turn(messages, settings)
         outgoing = await self._request(messages, tools, model or self.default_model, settings, True)
         client, headers = self._ready()
         patience = self._patience()
@@ -132,6 +148,7 @@ class HTTPProvider(HTTPService, LLMProvider):
             while True:
                 shown = False
                 reply: Reply | None = None
+                other: Outgoing | None
                 try:
                     reply = await client.post(
                         outgoing.url, headers, outgoing.body, stream=True, within=patience.left()
@@ -158,12 +175,19 @@ class HTTPProvider(HTTPService, LLMProvider):
                                 yield event
                     response = decoder.finish()
                     await _read_to_end(client, reply)
-                    yield response
-                    return
+                    if (whole := turn.add(response)) is not None:
+                        yield whole
+                        return
+                    delay = None
+                    other = await self._request(
+                        turn.messages, tools, model or self.default_model, settings, True
+                    )
                 except LoomError as error:
                     other = None if shown else await _instead(outgoing, error)
                     delay = None if shown or other else patience.delay(error)
                     if delay is None and other is None:
+                        if reply is not None:
+                            named(error, reply.headers)
                         raise
                 finally:
                     if reply is not None:
@@ -177,10 +201,8 @@ class HTTPProvider(HTTPService, LLMProvider):
         return f"{type(self).__name__}(base_url={shown!r}, default_model={self.default_model!r})"
 
 
-def _read(outgoing: Outgoing, body: bytes) -> ChatResponse:
-    decoder = outgoing.decoder()
-    decoder.whole(body)
-    return decoder.finish()
+def _turn(messages: Sequence[ChatMessage], settings: ModelSettings | None) -> Turn:
+    return Turn(messages, shaped=settings is not None and settings.output_schema is not None)
 
 
 async def _instead(outgoing: Outgoing, error: LoomError) -> Outgoing | None:

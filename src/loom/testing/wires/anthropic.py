@@ -16,6 +16,8 @@ _STOPS = {
     StopReason.LENGTH: "max_tokens",
     StopReason.CONTENT_FILTER: "refusal",
     StopReason.REFUSAL: "refusal",
+    StopReason.CONTEXT_FULL: "model_context_window_exceeded",
+    StopReason.PAUSED: "pause_turn",
     StopReason.UNKNOWN: "unknown",
 }
 

@@ -16,6 +16,8 @@ _STOPS = {
     StopReason.LENGTH: "length",
     StopReason.CONTENT_FILTER: "content_filter",
     StopReason.REFUSAL: "stop",
+    StopReason.CONTEXT_FULL: "model_context_window_exceeded",
+    StopReason.PAUSED: "unknown",
     StopReason.UNKNOWN: "unknown",
 }
 
