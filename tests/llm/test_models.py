@@ -254,10 +254,10 @@ def test_oddities_are_those_of_the_row_unless_the_model_is_known_better() -> Non
     newer = provider(Model.azure("m", base_url=f"{at}/openai/v1"), **environ)
     assert newer._max_tokens_field == "max_completion_tokens"
     assert provider(Model.zai("glm-99"), **environ)._structured == "json"
-    assert not provider(Model.groq("some-model"), **environ)._json_schema
+    assert provider(Model.groq("some-model"), **environ)._structured == "json"
     assert provider(Model.groq("openai/gpt-oss-120b"), **environ)._structured == "native"
     assert provider(Model.openai("gpt-4o-2024-11-20"), **environ)._structured == "native"
-    assert not provider(Model.openai("gpt-4o-2024-05-13"), **environ)._json_schema
+    assert provider(Model.openai("gpt-4o-2024-05-13"), **environ)._structured == "json"
 
 
 def test_settings_reach_the_provider() -> None:
