@@ -32,7 +32,18 @@ TWO_HOMES = {
 OLDER_NAMES: dict[str, set[str]] = {"loom": set()}
 """Names of earlier versions that a door still gives, by door, outside its list."""
 
-HEAVY = ("aiohttp", "asyncio", "click", "cronsim", "pathspec", "pydantic", "rich", "sqlite3", "yaml")
+HEAVY = (
+    "aiohttp",
+    "asyncio",
+    "click",
+    "cronsim",
+    "genai_prices",
+    "pathspec",
+    "pydantic",
+    "rich",
+    "sqlite3",
+    "yaml",
+)
 """Packages that ``import loom`` must not pay for."""
 
 

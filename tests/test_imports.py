@@ -22,6 +22,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "aiohttp": ("loom.llm.http", "loom.llm.service", "loom.tools.web*", "loom.testing.*"),
     "click": ("loom.cli.*",),
     "cronsim": ("loom.heartbeat.*",),
+    "genai_prices": ("loom.llm.pricing",),
     "msgspec": ANYWHERE,  # the codec of the vocabulary
     "pathspec": ("loom.tools.filesystem.walk", "loom.tools.files"),
     "pydantic": (
@@ -41,7 +42,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 BELONGS_TO = {"multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
 """Parts of a package's own interface that come with it under another name."""
 
-DISTRIBUTION = {"yaml": "pyyaml"}
+DISTRIBUTION = {"genai_prices": "genai-prices", "yaml": "pyyaml"}
 STANDARD_LIBRARY: dict[str, tuple[str, ...]] = {
     "sqlite3": ("loom.store.sqlite*", "loom.store.schema"),
     "http": ("loom.llm.*", "loom.tools.web*", "loom.testing.*"),

@@ -22,6 +22,9 @@ LoomError
 │  ├─ StoreCorrupted        a file is damaged: restore the named file
 │  ├─ LeaseLost             another process took the session over: stop writing
 │  └─ SessionBusy           another process is working in the session: wait or fork
+├─ RecordingError           recorded model traffic cannot be served
+│  ├─ RecordingDamaged      the file is no recording, or damaged: record again
+│  └─ ReplayDiverged        another request came than the recorded one: the message says where they differ
 ├─ RequestClosed            the request was answered or has expired: read session.pending()
 ├─ OutputInvalid            the reply does not fit output_type after the allowed attempts
 ├─ HookFailed               a hook of the application raised: fix the hook
@@ -225,6 +228,29 @@ class SessionBusy(StoreError):
     def __init__(self, message: str, *, owner: str = "") -> None:
         super().__init__(message)
         self.owner = owner
+
+
+class RecordingError(LoomError):
+    """Recorded model traffic cannot be served."""
+
+    code = "recording"
+
+
+class RecordingDamaged(RecordingError):
+    """The file is no recording, or damaged. The message names file and line."""
+
+    code = "recording_damaged"
+
+
+class ReplayDiverged(RecordingError):
+    """A request is not the recorded one, or a recorded one never came. ``request`` counts from 1."""
+
+    code = "replay_diverged"
+
+    def __init__(self, message: str, *, request: int = 0, field: str = "") -> None:
+        super().__init__(message)
+        self.request = request
+        self.field = field
 
 
 class RequestClosed(LoomError):

@@ -128,6 +128,7 @@ class Agent:
         self._provider = provider
         self._registry = provider_registry
         self._tools = tool_registry if tool_registry is not None else ToolRegistry()
+        self._scrubbers: dict[int, LLMProvider] = {}
 
     async def run_turn(
         self,
@@ -203,12 +204,13 @@ class Agent:
         if model_id is None and config.choose_model is not None:
             model_id = config.choose_model(said)
         provider, model = self._resolve(model_id or config.model)
+        governance = config.governance or GovernancePolicy()
         engine = Engine(
-            provider=provider,
+            provider=self._scrubbed(provider) if governance.redact_outbound else provider,
             model=model,
             instructions=_instructions(config.system_preamble, context),
             tools=self._all_tools(),
-            governance=config.governance or GovernancePolicy(),
+            governance=governance,
             edit_messages=_guarded(config.before_llm_call) if config.before_llm_call else None,
         )
         if config.on_tool_result is not None:
@@ -238,6 +240,13 @@ class Agent:
         if self._provider is None:
             raise ConfigError("the provider registry is empty; register a model first")
         return self._provider, model_id
+
+    def _scrubbed(self, provider: LLMProvider) -> LLMProvider:
+        # Imported here: few want it, and all would pay for the tables of formats.
+        from .llm.scrubbed import scrubbed
+
+        # One for all turns, since messages remember who scrubbed them. It holds the provider, so the id stays its.
+        return self._scrubbers.setdefault(id(provider), scrubbed(provider))
 
     def _all_tools(self) -> ToolRegistry:
         if not self.config.extra_tools:

@@ -1,8 +1,5 @@
 """Waiting times, retry decisions and scrubbing, each on its own."""
 
-import re
-import time
-
 import pytest
 
 from loom.errors import (
@@ -14,7 +11,7 @@ from loom.errors import (
     RateLimitError,
 )
 from loom.llm.failures import FailureReader, read_complaint, retry_after
-from loom.llm.redact import Hidden, Scrubber, redact_sensitive_text
+from loom.llm.redact import Hidden, Scrubber
 from loom.llm.registry import ProviderRegistry
 from loom.llm.retry import RetryPolicy
 from loom.testing.scripted import ScriptedProvider
@@ -165,88 +162,6 @@ def test_errors_are_capped_and_of_one_line() -> None:
 
 
 # --- secrets ------------------------------------------------------------------------------------------
-
-SECRETS = [
-    "sk-ant-api03-abcdefghijklmnop",
-    "sk-proj-abcdefghijklmnopqrstuv",
-    "sk-abcdefghijklmnopqrstuv",
-    "gsk_abcdefghijklmnopqrstuvwx",
-    "github_pat_11ABCDEFG0abcdefghijkl_xyz",
-    "ghp_" + "a1" * 18,
-    "AIza" + "b" * 35,
-    "AKIAIOSFODNN7EXAMPLE",
-    "xoxb-123456789012-abcdef",
-    "hf_abcdefghijklmnopqrstuvwx",
-    "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxwRJSMeKKF2QT4",
-]
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-def test_common_keys_are_redacted(secret: str) -> None:
-    text = redact_sensitive_text(f"before {secret}, after")
-    assert secret not in text
-    assert re.fullmatch(r"before \[REDACTED_\w+\], after", text)
-    assert redact_sensitive_text(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "secret"),
-    [
-        ('{"password": "correct horse"}', "correct horse"),
-        ("password=hunter2hunter2", "hunter2hunter2"),
-        ("MY_SERVICE_TOKEN=abcdef1234567890", "abcdef1234567890"),
-        ("Authorization: Bearer abcdef123456.xyz", "abcdef123456.xyz"),
-        ("postgres://bob:s3cr3tpw@db.example/x", "s3cr3tpw"),
-        (
-            "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA1234\n-----END RSA PRIVATE KEY-----",
-            "MIIEpAIBAAKCAQEA1234",
-        ),
-    ],
-)
-def test_secrets_are_known_by_what_stands_around_them(text: str, secret: str) -> None:
-    assert secret not in redact_sensitive_text(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "The phone is 5551234567 and the time 1700000000.",
-        "a task-based skeleton; ask-the-user; sk-learn",
-        "https://example.com:8080/path?x=1",
-        "see commit 3f786850e387550fdab836ed7e6dc881de23001b",
-        "the bearer of this letter",
-        "a basic question",
-        "password reset by mail",
-        "uuid 123e4567-e89b-12d3-a456-426614174000",
-    ],
-)
-def test_ordinary_text_is_left_alone(text: str) -> None:
-    assert redact_sensitive_text(text) == text
-
-
-def test_given_secrets_go_in_every_encoding() -> None:
-    secret = 'p@ss/w"örd+1'
-    scrub = Scrubber([secret, "", "abc"])
-    forms = [
-        secret,
-        "p%40ss%2Fw%22%C3%B6rd%2B1",
-        secret.encode().hex(),
-        'p@ss/w\\"\\u00f6rd+1',
-        "cEBzcy93IsO2cmQrMQ",
-    ]
-    for form in forms:
-        assert scrub(f"<{form}>") == "<[REDACTED]>"
-    assert scrub("abc") == "abc"
-
-
-@pytest.mark.parametrize(
-    "unit", ["eyJ", "sk-", "a:", '"password": ', "://a:", "-----BEGIN ", "A_KEY=", "bearer "]
-)
-def test_redaction_takes_linear_time(unit: str) -> None:
-    text = unit * (400_000 // len(unit))
-    began = time.process_time()
-    redact_sensitive_text(text)
-    assert time.process_time() - began < 3.0
 
 
 def test_hidden_shows_nothing() -> None:

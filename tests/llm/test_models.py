@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 import loom
-from loom.assembly.providers import VENDORS, choose_model, make_provider
+from loom.assembly.prices import model_info
+from loom.assembly.providers import choose_model, make_provider
+from loom.assembly.vendors import VENDORS
 from loom.config.model import Generation, Instructions, Model, Price, Secret
 from loom.errors import AuthenticationError, ConfigError
 from loom.llm.anthropic import AnthropicProvider
@@ -87,12 +89,49 @@ def test_two_names_of_the_address_must_agree() -> None:
         "mistral",
         "openrouter",
         "xai",
+        "together",
+        "fireworks",
+        "zai",
+        "azure",
+        "vllm",
+        "lmstudio",
         "compatible",
     ],
 )
 def test_every_factory_has_its_row(name: str) -> None:
     assert getattr(Model, name)("some-model").identifier == f"{name}:some-model"
+    assert Model.parse(f"{name}:some-model") == getattr(Model, name)("some-model")
     assert name in VENDORS
+
+
+def test_every_row_has_its_factory() -> None:
+    for name, vendor in VENDORS.items():
+        docstring = str(getattr(Model, name.partition("-")[0]).__doc__)
+        assert [env for env in vendor.key_envs if env not in docstring] == [], name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"price": 3},
+        {"price": "cheap"},
+        {"context_window": 0},
+        {"context_window": True},
+        {"context_window": "128k"},
+    ],
+)
+def test_what_a_model_is_said_to_be_is_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Model.openai("m", **wrong)
+    assert Model.openai("m", price="auto", context_window=1).context_window == 1
+
+
+def test_the_declaration_knows_better_than_the_catalogue() -> None:
+    assert model_info(Model.openai("gpt-4o")).context_window == 128_000
+    assert model_info(Model.openai("gpt-4o", context_window=64_000)).context_window == 64_000
+    assert model_info(Model.openai("gpt-4o", context_window=64_000)).max_output == 16_384
+    mine = model_info(Model.vllm("my-model", context_window=32_768))
+    assert (mine.name, mine.context_window, mine.max_output) == ("my-model", 32_768, None)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +216,56 @@ def test_where_keys_and_addresses_come_from() -> None:
     assert provider(Model.ollama("m"), OLLAMA_BASE_URL="http://box:1/").base_url == "http://box:1/v1"
     assert provider(Model.ollama("m"), OLLAMA_BASE_URL="box:1").base_url == "http://box:1/v1"
     assert provider(Model.ollama("m", base_url="http://box:1/v1")).base_url == "http://box:1/v1"
-    with pytest.raises(ConfigError, match="base_url"):
+    assert provider(Model.compatible("m"), LOOM_BASE_URL="http://box/v1").base_url == "http://box/v1"
+    assert provider(Model.vllm("m")).base_url == "http://localhost:8000/v1"
+    assert provider(Model.vllm("m"), VLLM_BASE_URL="http://gpu/llm", VLLM_API_KEY="k").api_key == "k"
+    assert provider(Model.vllm("m"), VLLM_BASE_URL="gpu:8000/v1").base_url == "http://gpu:8000/v1"
+    assert provider(Model.lmstudio("m")).base_url == "http://localhost:1234/v1"
+    with pytest.raises(ConfigError, match=r"LOOM_BASE_URL.*base_url"):
         make_provider(Model.compatible("m"), environ={})
+    with pytest.raises(ConfigError, match="must be an http"):
+        make_provider(Model.openai("m", base_url="api.openai.com/v1", api_key="k"), environ={})
+
+
+def azure(endpoint: str, name: str = "my gpt/4", **environ: str) -> str:
+    """The address that a deployment is asked at."""
+    made = provider(Model.azure(name), AZURE_OPENAI_ENDPOINT=endpoint, AZURE_OPENAI_API_KEY="k", **environ)
+    return made.endpoint("/chat/completions")
+
+
+def test_azure_is_asked_at_the_deployment_or_at_the_newer_address() -> None:
+    at = "https://me.openai.azure.com"
+    deployment = f"{at}/openai/deployments/my%20gpt%2F4/chat/completions"
+    assert azure(at) == azure(f"{at}/") == f"{deployment}?api-version=2024-10-21"
+    assert azure(at, OPENAI_API_VERSION="2025-04-01") == f"{deployment}?api-version=2025-04-01"
+    for newer in (f"{at}/openai/v1", f"{at}/openai/v1/"):
+        assert azure(newer, OPENAI_API_VERSION="2025-04-01") == f"{at}/openai/v1/chat/completions"
+    assert azure(f"{at}?a=b") == f"{deployment}?a=b&api-version=2024-10-21"
+    with pytest.raises(ConfigError, match="set AZURE_OPENAI_ENDPOINT"):
+        make_provider(Model.azure("m"), environ={"AZURE_OPENAI_API_KEY": "k"})
+    with pytest.raises(AuthenticationError, match="set AZURE_OPENAI_API_KEY"):
+        make_provider(Model.azure("m"), environ={"AZURE_OPENAI_ENDPOINT": at})
+
+
+def test_oddities_are_those_of_the_row_unless_the_model_is_known_better() -> None:
+    environ = {name: "k" for vendor in VENDORS.values() for name in vendor.key_envs}
+    at = "https://me.openai.azure.com"
+    assert provider(Model.azure("m", base_url=at), **environ)._max_tokens_field == "max_tokens"
+    newer = provider(Model.azure("m", base_url=f"{at}/openai/v1"), **environ)
+    assert newer._max_tokens_field == "max_completion_tokens"
+    assert provider(Model.zai("glm-99"), **environ)._structured == "json"
+    assert provider(Model.groq("some-model"), **environ)._structured == "json"
+    assert provider(Model.groq("openai/gpt-oss-120b"), **environ)._structured == "native"
+    assert provider(Model.openai("gpt-4o-2024-11-20"), **environ)._structured == "native"
+    assert provider(Model.openai("gpt-4o-2024-05-13"), **environ)._structured == "json"
+    ways = {"claude-sonnet-4-5-20250929": "native", "claude-3-5-haiku": "tool", "claude-of-tomorrow": None}
+    for name, way in ways.items():
+        made = make_provider(Model.anthropic(name), environ=environ)
+        assert isinstance(made, AnthropicProvider)
+        assert made._structured == way
+    deepseek = provider(Model.deepseek("deepseek-chat"), **environ)
+    assert deepseek._dialect == ("reasoning_content", True, False)
+    assert provider(Model.openrouter("x/y"), **environ)._dialect.reasoning == "reasoning_details"
 
 
 def test_settings_reach_the_provider() -> None:
@@ -267,6 +354,9 @@ def test_auto_takes_the_first_key_in_the_documented_order() -> None:
         "mistral",
         "openrouter",
         "xai",
+        "together",
+        "fireworks",
+        "zai",
     ]
     seen: list[str] = []
     while (chosen := choose_model({**keys, **NOBODY})).provider != "offline":

@@ -93,12 +93,15 @@ async def test_calls_and_texts_go_back_in_the_order_they_came() -> None:
 async def test_what_other_services_thought_is_not_sent() -> None:
     parts: tuple[Part, ...] = (
         ThinkingPart("claude thinks", "c2ln", None, "anthropic"),
+        ThinkingPart("", None, "redacted", "anthropic"),
         ThinkingPart("nobody's", "sig"),
         OpaquePart("gemini", '{"executableCode":{}}'),
         ThinkingPart("seen, not signed", origin=OURS),
         TextPart("Yes."),
     )
     assert await sent(ChatMessage(Role.ASSISTANT, parts)) == [{"role": "assistant", "content": "Yes."}]
+    (text,) = await sent(ChatMessage(Role.ASSISTANT, parts[1:2] + parts[-1:]))
+    assert text == {"role": "assistant", "content": "Yes."}
 
 
 async def test_a_message_with_nothing_to_say_is_no_item() -> None:

@@ -48,6 +48,9 @@ ROUND_TRIPS: dict[str, list[Json]] = {
         thought("Sum", content=[{"type": "reasoning_text", "text": "a"}, {"type": "reasoning_text", "text": "b"}]),
         text("Yes."),
     ],
+    "raw reasoning before more of it": [
+        thought(content=[{"type": "reasoning_text", "text": "a"}]), thought("Sum", id="rs_2"), text("Yes."),
+    ],
     "reasoning of an empty summary": [thought(""), text("Yes.")],
     "reasoning with a status": [thought("Hm.", status="incomplete"), text("Yes.")],
     "interleaved": [
@@ -77,6 +80,13 @@ ROUND_TRIPS: dict[str, list[Json]] = {
 @pytest.mark.parametrize("items", ROUND_TRIPS.values(), ids=ROUND_TRIPS.keys())
 def test_what_goes_back_is_what_came(items: list[Json]) -> None:
     assert cleaned(again(*items)) == cleaned(items)
+
+
+def test_what_a_text_is_for_goes_back_with_it() -> None:
+    # "dropping it can degrade performance", says the reference; it needs no reasoning beside it.
+    assert again(text("OK", phase="final_answer")) == [
+        {"role": "assistant", "content": "OK", "phase": "final_answer"}
+    ]
 
 
 texts = st.text(min_size=1, max_size=12)

@@ -14,6 +14,12 @@ from loom.testing.model_server import ModelServer, served
 from loom.testing.scripted import say
 from loom.types import ChatMessage, Role, TextPart
 
+
+def refused(message: str, **fields: Any) -> Any:
+    error = {"message": message, "type": "invalid_request_error", **fields}
+    return served(status=400, body=json.dumps({"error": error}).encode())
+
+
 # --- stored conversations -----------------------------------------------------------------------------
 
 
@@ -101,6 +107,24 @@ async def test_a_fork_goes_on_from_the_reply_it_shares() -> None:
     assert stored(server)[2] == ("resp_1", ["x", "said elsewhere", "c"])
 
 
+async def test_a_conversation_that_ends_with_the_model_is_sent_whole() -> None:
+    async with ModelServer(["one", "two"]) as server, responses(server.base_url, store=True) as provider:
+        talk: list[ChatMessage] = []
+        await turn(provider, talk, "a")
+        await provider.chat(talk)
+    assert stored(server)[1] == (None, ["a", "one"])
+
+
+async def test_a_model_that_does_not_reason_cannot_go_on_from_one_that_does() -> None:
+    refusal = refused("Reasoning input items can only be provided to a reasoning or computer use model.")
+    script = [say("one", thinking="hm"), refusal, "two"]
+    async with ModelServer(script) as server, responses(server.base_url, store=True) as provider:
+        talk: list[ChatMessage] = []
+        await turn(provider, talk, "a")
+        await provider.chat([*talk, ChatMessage(Role.USER, "b")], model="gpt-4o")
+    assert stored(server)[1:] == [("resp_1", ["b"]), (None, ["a", "one", "b"])]
+
+
 async def test_a_service_that_keeps_nothing_is_not_told_of_marks() -> None:
     async with ModelServer(["one", "two"]) as server:
         talk: list[ChatMessage] = []
@@ -138,11 +162,6 @@ async def test_what_the_service_has_forgotten_is_sent_again(status: int, told: s
 
 
 # --- refused for what an earlier reply holds ----------------------------------------------------------
-
-
-def refused(message: str, **fields: Any) -> Any:
-    error = {"message": message, "type": "invalid_request_error", **fields}
-    return served(status=400, body=json.dumps({"error": error}).encode())
 
 
 UNREASONING = [
@@ -209,10 +228,11 @@ async def test_a_refusal_of_items_is_met_twice_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_any_other_refusal_is_final(stream: bool) -> None:
-    async with ModelServer([refused("Unknown parameter: 'x'."), "never"]) as server:
+@pytest.mark.parametrize("why", ["Unknown parameter: 'x'.", "Previous response with id 'resp_0' not found."])
+async def test_any_other_refusal_is_final(why: str, stream: bool) -> None:
+    async with ModelServer([refused(why), "never"]) as server:
         async with responses(server.base_url, store=True) as provider:
-            with pytest.raises(InvalidRequestError, match="Unknown parameter"):
+            with pytest.raises(InvalidRequestError, match=why[:12]):
                 await (last(provider, TALK) if stream else provider.chat(TALK))
         assert len(server.requests) == 1
 

@@ -1,5 +1,6 @@
 """The scripted model, in the process and behind a socket."""
 
+import asyncio
 import http.client
 import json
 from typing import Any
@@ -17,7 +18,7 @@ from loom.llm.base import (
 )
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.testing.model_server import ModelServer, served
-from loom.testing.scripted import ScriptedProvider, call, interrupted, say
+from loom.testing.scripted import ScriptedProvider, call, interrupted, say, stalled
 from loom.types import ChatMessage, ChatResponse, Role, StopReason, ToolCall, ToolSpec, Usage
 
 HELLO = [ChatMessage(Role.USER, "Hello")]
@@ -103,6 +104,36 @@ async def test_latency_is_slept_and_faults_come_where_they_should() -> None:
     assert slept == [1.5, 1.5]
 
 
+async def test_each_piece_of_a_stream_can_take_its_time() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    provider = ScriptedProvider(["abcdef", "whole"], chunk=2, latency=1.0, chunk_latency=0.25, sleep=sleep)
+    assert len([event async for event in provider.chat_stream(HELLO)]) == 4
+    assert slept == [1.0, 0.25, 0.25, 0.25]
+    await provider.chat(HELLO)
+    assert slept[4:] == [1.0]
+
+
+@pytest.mark.parametrize("after", [0, 2])
+async def test_a_stalled_reply_says_nothing_more_until_it_is_given_up(after: int) -> None:
+    provider = ScriptedProvider([stalled("abcdef", after=after), stalled()], chunk=2)
+    stream: Any = provider.chat_stream(HELLO)
+    assert [await anext(stream) for _ in range(after)] == [ContentDeltaEvent("ab"), ContentDeltaEvent("cd")][
+        :after
+    ]
+    for waiting in (anext(stream), provider.chat(HELLO)):
+        task = asyncio.ensure_future(waiting)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 @pytest.mark.parametrize("item", [7, None, {"a": 1}, ["x", 3], lambda m, t: 5])
 async def test_what_no_script_can_hold_says_so(item: Any) -> None:
     with pytest.raises(TypeError, match="script"):
@@ -166,6 +197,28 @@ def test_the_server_survives_what_is_no_json() -> None:
         connection.close()
         assert server.requests[0].body is None
         assert server.requests[0].raw == b"\xff not json"
+
+
+async def test_a_stalled_reply_stalls_on_the_socket_too() -> None:
+    script = [stalled("abcdef", after=3), stalled("abcdef")]
+    async with (
+        ModelServer(script, chunk=2) as server,
+        OpenAICompatibleProvider(server.base_url, timeout=0.05, max_retries=0) as provider,
+    ):
+        said: list[str] = []
+        with pytest.raises(ProviderUnavailableError, match="did not answer in time"):
+            await keep(said, provider)
+        assert said == ["ab", "cd"]
+        with pytest.raises(ProviderUnavailableError, match="did not answer in time"):
+            await provider.chat(HELLO)
+        for request in server.requests:
+            await asyncio.wait_for(request.abandoned.wait(), 5)
+
+
+async def keep(said: list[str], provider: OpenAICompatibleProvider) -> None:
+    async for event in provider.chat_stream(HELLO):
+        if isinstance(event, ContentDeltaEvent):
+            said.append(event.delta)  # noqa: PERF401 - a comprehension would lose them with the error
 
 
 async def test_one_script_in_process_and_over_the_socket() -> None:

@@ -11,7 +11,7 @@ from ..config.models import AnyModel
 from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
-from ..llm.base import ModelSettings
+from ..llm.base import LLMProvider, ModelSettings
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
@@ -60,17 +60,19 @@ class TypedOutput:
 
 def build_engine(declaration: Declaration) -> Engine:
     """Put the parts together. Raises ConfigError for a contradiction, AuthenticationError for a missing key."""
-    model = make_model(declaration.model)
     runtime = declaration.runtime
-    if runtime.limits.max_cost is not None and model.unpriced:
+    limited = runtime.limits.max_cost is not None
+    model = make_model(declaration.model, priced=limited)
+    if limited and model.unpriced:
         raise ConfigError(
             f"max_cost needs the model's price, or it could not be held, and {', '.join(model.unpriced)} has "
-            "none: pass Model(..., price=Price(...))"
+            "none: pass Model(..., price=Price(...)), or pip install 'loom-agent[pricing]', which knows the list "
+            "prices of many models"
         )
     output = output_spec(declaration.output_type)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
     return Engine(
-        provider=model.provider,
+        provider=_outbound(model.provider, runtime),
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
         tools=compile_tools(declaration.tools, declaration.capabilities, limit),
@@ -83,6 +85,15 @@ def build_engine(declaration: Declaration) -> Engine:
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )
+
+
+def _outbound(provider: LLMProvider, runtime: Runtime) -> LLMProvider:
+    if not runtime.governance.redact_outbound:
+        return provider
+    # Imported here: few want it, and all would pay for the tables of formats.
+    from ..llm.scrubbed import scrubbed
+
+    return scrubbed(provider)
 
 
 def memory_store() -> SessionStore:

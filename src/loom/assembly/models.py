@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..kernel.engine import no_price
 from ..llm.base import LLMProvider
 from ..types import Usage
+from .prices import pricer
 from .providers import choose_model, make_provider
 
 
@@ -28,8 +29,8 @@ class LiveModel:
     unpriced: tuple[str, ...]
 
 
-def make_model(model: AnyModel) -> LiveModel:
-    """Bring to life what was declared as a model.
+def make_model(model: AnyModel, *, priced: bool = False) -> LiveModel:
+    """Bring to life what was declared as a model; with ``priced`` at its list price where it declares none.
 
     Raises ConfigError for what is no model, AuthenticationError when there is no key.
     """
@@ -38,11 +39,11 @@ def make_model(model: AnyModel) -> LiveModel:
     if isinstance(model, Model):
         if model.provider == "auto":
             model = choose_model()
-        return _single(model)
+        return _single(model, priced)
     if isinstance(model, FallbackModel | RoutedModel):
         from .several import Parts  # what most agents do without
 
-        parts = Parts()
+        parts = Parts(priced)
         provider = parts.candidate(model).provider
         return LiveModel(provider, None, parts.price, parts.unpriced)
     if callable(getattr(model, "chat", None)):
@@ -52,10 +53,10 @@ def make_model(model: AnyModel) -> LiveModel:
     )
 
 
-def _single(model: Model) -> LiveModel:
-    provider, price = make_provider(model), model.price
+def _single(model: Model, priced: bool) -> LiveModel:
+    provider, price = make_provider(model), pricer(model, needed=priced)
     name: str = getattr(provider, "default_model", model.name)  # where the service wants another than we say
     if price is None:
         return LiveModel(provider, name, no_price, (model.identifier,))
     # What the service calls the model in its replies is its own business: there is only this one.
-    return LiveModel(provider, name, lambda usage, name: price.cost(usage), ())
+    return LiveModel(provider, name, lambda usage, name: price(usage), ())

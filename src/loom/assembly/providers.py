@@ -1,8 +1,8 @@
-"""The table of model vendors, and the way from a ``Model`` to a provider that can be asked.
+"""The way from a ``Model`` to a provider that can be asked.
 
-A vendor that speaks a known wire is one row. Keys and addresses come from the declaration first, then from
-the environment; nothing is asked over the network here except, for ``Model.auto()``, whether a local Ollama
-is there.
+The vendors are rows of ``vendors``. Keys and addresses come from the declaration first, then from the
+environment; nothing is asked over the network here except, for ``Model.auto()``, whether a local Ollama is
+there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
 from ..config.model import Model, Secret
 from ..errors import AuthenticationError, ConfigError
+from ..llm.catalog import find_model
+from .vendors import VENDORS, Vendor
 
 if TYPE_CHECKING:
     from ..llm.base import LLMProvider
@@ -30,129 +31,6 @@ PROBE_SECONDS = 0.3
 _PROBE_BYTES = 1024 * 1024
 # Knobs of agents that travel in a model's extensions and are no vendor's body fields.
 _NOT_FOR_THE_WIRE = frozenset({"stream", "expose_reasoning"})
-
-
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """One row: which wire, where, which variables, which oddities.
-
-    ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
-    wire's provider. ``official_quirks`` hold only at the vendor's own address, not at servers that imitate
-    it. ``aliases`` are names in common use that the vendor does not take. ``responses`` says that the vendor
-    speaks OpenAI's Responses API too, for who asks for it.
-    """
-
-    wire: str
-    base_url: str = ""
-    base_url_env: str = ""
-    key_envs: tuple[str, ...] = ()
-    default: str = ""
-    quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    official_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
-    responses: bool = False
-
-    @property
-    def wires(self) -> dict[str, str]:
-        """The wires of this vendor by the names that ``Model`` has for them."""
-        chat = {"chat": "openai"} if self.wire == "openai" else {}
-        return chat | ({"responses": "responses"} if self.responses or self.wire == "responses" else {})
-
-
-# The order is the order in which Model.auto() looks for keys.
-VENDORS: dict[str, Vendor] = {
-    "anthropic": Vendor(
-        "anthropic",
-        "https://api.anthropic.com",
-        "ANTHROPIC_BASE_URL",
-        ("ANTHROPIC_API_KEY",),
-        "claude-sonnet-4-20250514",
-        aliases={"claude-sonnet-4": "claude-sonnet-4-20250514", "claude-opus-4": "claude-opus-4-20250514"},
-    ),
-    "openai": Vendor(
-        "openai",
-        "https://api.openai.com/v1",
-        "OPENAI_BASE_URL",
-        ("OPENAI_API_KEY",),
-        "gpt-4o",
-        official_quirks={"max_tokens_field": "max_completion_tokens"},
-        responses=True,
-    ),
-    "gemini": Vendor(
-        "gemini",
-        "https://generativelanguage.googleapis.com/v1beta",
-        "GEMINI_BASE_URL",
-        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        "gemini-2.5-flash",
-    ),
-    "deepseek": Vendor(
-        "openai",
-        "https://api.deepseek.com/v1",
-        "DEEPSEEK_BASE_URL",
-        ("DEEPSEEK_API_KEY",),
-        "deepseek-chat",
-        # In thinking mode DeepSeek refuses a conversation with tools in which a reply lacks the field.
-        quirks={"structured": "json", "reasoning_as": "reasoning_content", "reasoning_required": True},
-        responses=True,
-    ),
-    "qwen": Vendor(
-        "openai",
-        "https://dashscope.aliyuncs.com/compatible-mode/v1",
-        "DASHSCOPE_BASE_URL",
-        ("DASHSCOPE_API_KEY",),
-        "qwen-plus",
-        quirks={"structured": "json"},
-    ),
-    "minimax": Vendor(
-        "openai",
-        "https://api.minimax.chat/v1",
-        "MINIMAX_BASE_URL",
-        ("MINIMAX_API_KEY",),
-        "MiniMax-Text-01",
-        quirks={"structured": "json"},
-    ),
-    "groq": Vendor(
-        "openai",
-        "https://api.groq.com/openai/v1",
-        "GROQ_BASE_URL",
-        ("GROQ_API_KEY",),
-        "llama-3.3-70b-versatile",
-        quirks={"structured": "json"},
-    ),
-    "mistral": Vendor(
-        "openai",
-        "https://api.mistral.ai/v1",
-        "MISTRAL_BASE_URL",
-        ("MISTRAL_API_KEY",),
-        "mistral-small-latest",
-        # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False, "reasoning_as": "parts"},
-    ),
-    "openrouter": Vendor(
-        "openai",
-        "https://openrouter.ai/api/v1",
-        "OPENROUTER_BASE_URL",
-        ("OPENROUTER_API_KEY",),
-        "openai/gpt-4o",
-        quirks={"reasoning_as": "reasoning_details"},
-        responses=True,
-    ),
-    "xai": Vendor(
-        "openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4", responses=True
-    ),
-    "ollama": Vendor(
-        "openai",
-        "http://localhost:11434/v1",
-        "OLLAMA_BASE_URL",
-        quirks={"reasoning_as": "reasoning"},
-        responses=True,
-    ),
-    "compatible": Vendor("openai", "", "", ("LOOM_API_KEY",), responses=True),
-    # A name for the wire, where a model is named by one word: on the command line, in a file.
-    "openai-responses": Vendor(
-        "responses", "https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",)
-    ),
-}
 
 
 def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> LLMProvider:
@@ -175,9 +53,11 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
             "OpenAI's chat completions use Model.compatible(name, base_url=...)"
         )
     wire = _wire(model, vendor)
-    base_url = _base_url(model, vendor, environ)
+    base_url, query = _address(model, vendor, environ)
+    official = base_url == vendor.base_url or (vendor.whole and base_url.endswith(vendor.whole))
     options: dict[str, Any] = {
         "base_url": base_url,
+        "query": query,
         "api_key": _api_key(model, vendor, base_url, environ),
         "default_model": vendor.aliases.get(model.name, model.name),
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
@@ -185,10 +65,12 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         "extensions": {k: v for k, v in model.extensions.items() if k not in _NOT_FOR_THE_WIRE},
         # Quirks are those of the vendor's usual wire.
         **(vendor.quirks if wire == vendor.wire else {}),
-        **(vendor.official_quirks if wire == vendor.wire and base_url == vendor.base_url else {}),
+        **(vendor.official_quirks if wire == vendor.wire and official else {}),
     }
     if wire in ("openai", "responses"):
         options["organization"] = model.organization
+    if wire in ("openai", "anthropic"):
+        options |= _structured(model, wire)
     return _adapter(wire)(**options)
 
 
@@ -225,30 +107,45 @@ def choose_model(environ: Mapping[str, str] = os.environ) -> Model:
 
     The first key found in the order of the table (ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or
     GOOGLE_API_KEY, DEEPSEEK_API_KEY, DASHSCOPE_API_KEY, MINIMAX_API_KEY, GROQ_API_KEY, MISTRAL_API_KEY,
-    OPENROUTER_API_KEY, XAI_API_KEY); else the first model of an Ollama that answers within 0.3 seconds at
-    OLLAMA_BASE_URL or on this machine; else the offline model. Blocks for at most that long.
+    OPENROUTER_API_KEY, XAI_API_KEY, TOGETHER_API_KEY, FIREWORKS_API_KEY, ZAI_API_KEY); else the first model of
+    an Ollama that answers within 0.3 seconds at OLLAMA_BASE_URL or on this machine; else the offline model.
+    Blocks for at most that long.
     """
     for name, vendor in VENDORS.items():
         if vendor.default and any(environ.get(env, "").strip() for env in vendor.key_envs):
             return Model(name, vendor.default)
-    found = _first_ollama_model(_with_v1(environ.get("OLLAMA_BASE_URL") or VENDORS["ollama"].base_url))
+    ollama, _ = _address(Model.ollama("any"), VENDORS["ollama"], environ)
+    found = _first_ollama_model(ollama)
     return Model.ollama(found) if found else Model.offline()
 
 
-def _base_url(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> str:
+def _structured(model: Model, wire: str) -> dict[str, Any]:
+    """How this model takes a schema, where the catalogue knows better than the vendor's row."""
+    info = find_model(model.provider, model.name)
+    if info is None or info.structured is None:
+        return {}
+    # Chat completions have a mode for JSON where Anthropic has tools.
+    other = {"openai": {"tool": "json"}, "anthropic": {"json": "tool"}}
+    return {"structured": other[wire].get(info.structured, info.structured)}
+
+
+def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The base URL, complete with what the vendor's addresses end in, and what goes with every request."""
     base_url = model.api_base or environ.get(vendor.base_url_env, "").strip() or vendor.base_url
     if not base_url:
         raise ConfigError(
-            f"{model.identifier} needs an address: Model.compatible({model.name!r}, base_url=...)"
+            f"{model.identifier} needs an address: set {vendor.base_url_env}, or "
+            f"Model.{model.provider}({model.name!r}, base_url=...)"
         )
-    return _with_v1(base_url) if model.provider == "ollama" else base_url.rstrip("/")
-
-
-def _with_v1(base_url: str) -> str:
-    base_url = base_url.strip().rstrip("/")
-    if "://" not in base_url:
-        base_url = f"http://{base_url}"
-    return base_url if urlsplit(base_url).path.endswith("/v1") else f"{base_url}/v1"
+    base_url = base_url.rstrip("/")
+    if "://" not in base_url and vendor.base_url.startswith("http:"):
+        base_url = f"http://{base_url}"  # a server on this machine, where nobody writes the scheme
+    parts = urlsplit(base_url)
+    if not vendor.path or parts.path.endswith(vendor.whole):
+        return base_url, {}
+    query = {name: environ.get(env, "").strip() or usual for name, (env, usual) in vendor.query.items()}
+    path = parts.path.rstrip("/") + vendor.path.format(model=quote(model.name, safe=""))
+    return urlunsplit(parts._replace(path=path)), query
 
 
 def _api_key(model: Model, vendor: Vendor, base_url: str, environ: Mapping[str, str]) -> str | None:
@@ -259,7 +156,8 @@ def _api_key(model: Model, vendor: Vendor, base_url: str, environ: Mapping[str, 
         if key := environ.get(name, "").strip():
             return key
     # A server of one's own may want no key; the vendor's address does, and so does a variable named outright.
-    if not model.api_key_env and (not vendor.key_envs or base_url != vendor.base_url):
+    foreign = vendor.base_url and base_url != vendor.base_url
+    if not model.api_key_env and (vendor.keyless or foreign):
         return None
     raise AuthenticationError(
         f"there is no API key for {model.identifier}: set {' or '.join(names)}, or pass api_key=... to the "

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config.model import Model, Price
+from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import AuthenticationError
 from ..llm.fallback import Candidate, FallbackProvider, KeylessProvider, goes_on
 from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model
 from ..types import ChatMessage, Role, Usage
+from .prices import Pricer, pricer
 from .providers import choose_model, make_provider
 
 
 class Parts:
-    """Makes the providers of a declaration, each model under a label of its own, and collects their prices."""
+    """Makes the providers of a declaration, each model under a label of its own, and collects their prices.
 
-    def __init__(self) -> None:
-        self.prices: dict[str, Price | None] = {}
+    With ``priced`` a model that declares no price has its list price.
+    """
+
+    def __init__(self, priced: bool = False) -> None:
+        self.prices: dict[str, Pricer | None] = {}
+        self._priced = priced
 
     @property
     def unpriced(self) -> tuple[str, ...]:
@@ -28,7 +33,7 @@ class Parts:
     def price(self, usage: Usage, label: str) -> float | None:
         """What ``usage`` of that model costs; None when its price is not known."""
         known = self.prices.get(label)
-        return known.cost(usage) if known else None
+        return known(usage) if known else None
 
     def candidate(self, model: AnyModel, *, spare: bool = False) -> Candidate:
         """``model`` as one that can be asked. With ``spare``, one without a key only fails when it is."""
@@ -47,7 +52,7 @@ class Parts:
     def _single(self, model: Model, spare: bool) -> Candidate:
         if model.provider == "auto":
             model = choose_model()
-        label = self._label(model.identifier, model.price)
+        label = self._label(model.identifier, pricer(model, needed=self._priced))
         try:
             return Candidate(make_provider(model), label=label)
         except AuthenticationError as error:
@@ -63,7 +68,7 @@ class Parts:
             raise missing[-1].error
         return Candidate(FallbackProvider(candidates, on=model.on), label=model.identifier)
 
-    def _label(self, name: str, price: Price | None) -> str:
+    def _label(self, name: str, price: Pricer | None) -> str:
         """``name``, numbered when it is taken: the same model may be there twice, at two prices."""
         label, number = name, 1
         while label in self.prices:

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Give an agent one task and follow it to its end.",
     "chat": "Talk with an agent in a session that lasts.",
     "sessions": "List, read, resume, fork, export and delete sessions.",
+    "models": "List the model services, and what is known of their models.",
     "doctor": "Say what works here: versions, keys, models, the session store.",
 }
 """The commands and what ``loom --help`` says about them; each is ``command`` in the module of its name."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..assembly.providers import VENDORS, choose_model
+from ..assembly.providers import choose_model
+from ..assembly.vendors import VENDORS
 from ..errors import LoomError, StoreError
 from ..store.base import SessionStore
 from ..store.schema import connect

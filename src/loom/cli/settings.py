@@ -47,14 +47,15 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return replace(self, **given)
 
     def chosen(self) -> tuple[AgentSettings, Model]:
-        """The settings with ``auto`` replaced by what it means here and now, and that model.
+        """The settings with ``auto`` replaced by what it means here and now, and that model, at its list price.
 
         Raises ConfigError for what names no model. May look for a local Ollama, for 0.3 seconds.
         """
         model = Model.parse(self.model)
         if model.provider == "auto":
             model = choose_model()
-        return replace(self, model=model.identifier), model
+        # Whoever reads the cost at the end of a run cannot pass a Price, and waited longer for the model.
+        return replace(self, model=model.identifier), replace(model, price="auto")
 
     def declare(self, model: Model, *, human: Human | None, store: SessionStore | None) -> Agent[str, Any]:
         """The agent: reading files under the root always, the web when granted, the rules given."""

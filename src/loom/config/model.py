@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -81,8 +81,9 @@ class ModelOptions(TypedDict, total=False):
     api_key_env: str | None
     timeout: float | None
     max_retries: int | None
-    price: Price | None
+    price: Price | Literal["auto"] | None
     extensions: dict[str, Any] | None
+    context_window: int | None
     wire: str | None
 
 
@@ -91,8 +92,10 @@ class Model(Struct, frozen=True, omit_defaults=True):
 
     ``api_base`` replaces the provider's address. The key is ``api_key``, else the variable ``api_key_env``,
     else the provider's usual variables. ``timeout`` is the longest silence in seconds; ``max_retries`` counts
-    tries after the first. ``price`` lets runs report and limit money. ``extensions`` go into every request
-    body as they are. ``wire`` chooses where a provider speaks both of OpenAI's: ``"chat"``, its usual one, or
+    tries after the first. ``price`` lets runs report and limit money; ``"auto"`` takes the list price in US
+    dollars from the extra ``pricing``, where that knows the model. ``extensions`` go into every request body as
+    they are. ``context_window`` is in tokens, for a model of which the catalogue does not know it, or knows
+    better. ``wire`` chooses where a provider speaks both of OpenAI's: ``"chat"``, its usual one, or
     ``"responses"``. Raises ConfigError for values that cannot work.
     """
 
@@ -105,7 +108,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
     api_key: Secret | str | None = None
     timeout: float | None = None
     max_retries: int | None = None
-    price: Price | None = None
+    price: Price | Literal["auto"] | None = None
+    context_window: int | None = None
     wire: str | None = None
 
     def __post_init__(self) -> None:
@@ -122,6 +126,10 @@ class Model(Struct, frozen=True, omit_defaults=True):
             raise ConfigError(f"Model timeout must be seconds above 0, not {self.timeout!r}")
         if self.max_retries is not None and self.max_retries < 0:
             raise ConfigError(f"Model max_retries must be 0 or more, not {self.max_retries!r}")
+        if not _is_price(self.price):
+            raise ConfigError(f"Model price must be a Price or 'auto', not {self.price!r}")
+        if self.context_window is not None and not _is_count(self.context_window):
+            raise ConfigError(f"Model context_window must be tokens above 0, not {self.context_window!r}")
 
     @property
     def identifier(self) -> str:
@@ -157,7 +165,10 @@ class Model(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def compatible(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
-        """A model of any server that speaks OpenAI's chat completions; give its ``base_url``."""
+        """A model of any server that speaks OpenAI's chat completions; give its ``base_url``, or LOOM_BASE_URL.
+
+        Key, if it wants one: LOOM_API_KEY.
+        """
         return cls._declare("compatible", name, **options)
 
     @classmethod
@@ -216,6 +227,40 @@ class Model(Struct, frozen=True, omit_defaults=True):
         return cls._declare("xai", name, **options)
 
     @classmethod
+    def together(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model on Together AI. Key: TOGETHER_API_KEY."""
+        return cls._declare("together", name, **options)
+
+    @classmethod
+    def fireworks(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model on Fireworks AI, such as ``accounts/fireworks/models/...``. Key: FIREWORKS_API_KEY."""
+        return cls._declare("fireworks", name, **options)
+
+    @classmethod
+    def zai(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A GLM model of Z.ai. Key: ZAI_API_KEY."""
+        return cls._declare("zai", name, **options)
+
+    @classmethod
+    def azure(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A deployment on Azure OpenAI, by its name. Key: AZURE_OPENAI_API_KEY; address: AZURE_OPENAI_ENDPOINT.
+
+        The address of the resource is asked at its deployments, with OPENAI_API_VERSION; one that ends in
+        ``/openai/v1`` as it is.
+        """
+        return cls._declare("azure", name, **options)
+
+    @classmethod
+    def vllm(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of a vLLM server, this machine's unless VLLM_BASE_URL says otherwise; VLLM_API_KEY if any."""
+        return cls._declare("vllm", name, **options)
+
+    @classmethod
+    def lmstudio(cls, name: str, **options: Unpack[ModelOptions]) -> Self:
+        """A model of LM Studio, this machine's unless LMSTUDIO_BASE_URL says otherwise; LMSTUDIO_API_KEY if any."""
+        return cls._declare("lmstudio", name, **options)
+
+    @classmethod
     def _declare(cls, provider: str, name: str, **options: Unpack[ModelOptions]) -> Self:
         unknown = options.keys() - ModelOptions.__annotations__.keys()
         if unknown:
@@ -234,6 +279,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
             timeout=options.get("timeout"),
             max_retries=options.get("max_retries"),
             price=options.get("price"),
+            context_window=options.get("context_window"),
             wire=options.get("wire"),
         )
 
@@ -257,12 +303,20 @@ class Generation(Struct, frozen=True, omit_defaults=True):
         heat, limit = self.temperature, self.max_output_tokens
         if heat is not None and not (_is_number(heat) and 0 <= heat <= 2):
             raise ConfigError(f"Generation temperature must be a number from 0 to 2, not {heat!r}")
-        if limit is not None and not (_is_number(limit) and limit == int(limit) and limit >= 1):
+        if limit is not None and not _is_count(limit):
             raise ConfigError(f"Generation max_output_tokens must be a whole number above 0, not {limit!r}")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_price(value: object) -> bool:
+    return value is None or value == "auto" or isinstance(value, Price)
+
+
+def _is_count(value: object) -> bool:
+    return _is_number(value) and value >= 1 and value % 1 == 0
 
 
 class Instructions(Struct, frozen=True, omit_defaults=True):

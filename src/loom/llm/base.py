@@ -7,7 +7,7 @@ their wire here and nowhere else, raise the errors of ``loom.errors`` and never 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -124,9 +124,19 @@ class LLMProvider(ABC):
             yield ContentDeltaEvent(response.message.text_content)
         yield response
 
+    def secrets(self) -> list[str]:
+        """What must be in no text that others see, such as its key; for those who scrub and record around it."""
+        return []
+
     async def aclose(self) -> None:
         """Let go of connections. Safe to call twice."""
         return
+
+
+def secrets_of(provider: object) -> list[str]:
+    """The secrets a provider says it has; a provider need not say anything."""
+    tell: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
+    return [secret for secret in tell() if secret] if tell is not None else []
 
 
 class _CallParts:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ..errors import ConfigError, InvalidRequestError, LoomError, MalformedReplyError, ProviderError
 from ..types import Attempt, ChatMessage, ChatResponse, ToolSpec, Usage
-from .base import LLMProvider, ModelSettings, ProviderEvent, ReplyBuilder, StopEvent, UsageEvent
+from .base import LLMProvider, ModelSettings, ProviderEvent, ReplyBuilder, StopEvent, UsageEvent, secrets_of
 
 MAX_TOLD_CHARS = 300
 """How much of an earlier failure is told in the text of the last one."""
@@ -131,6 +131,10 @@ class FallbackProvider(LLMProvider):
                 yield held
             yield response
             return
+
+    def secrets(self) -> list[str]:
+        """Those of all candidates."""
+        return [secret for candidate in self.candidates for secret in secrets_of(candidate.provider)]
 
     async def aclose(self) -> None:
         """Close every candidate's provider, also when one of them fails to."""

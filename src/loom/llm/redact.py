@@ -1,132 +1,206 @@
-"""Takes secrets out of text that leaves us: error messages, logs, displays.
+"""Takes secrets out of text that leaves us: error messages, logs, recordings, requests.
 
-Two nets: exact matches of secrets we were given (in plain and in the usual encodings), and the formats of
-common keys. Here is no policy about *when* to redact; callers decide.
+Two nets: exact matches of secrets we were given (in plain and in the usual encodings), and what secrets
+commonly look like (``secret_formats``). Here is no policy about *when* to redact; callers decide.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
+import logging
 import re
-from collections.abc import Iterable
-from functools import partial
-from typing import Generic, TypeVar
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote, quote_plus
+
+import msgspec
+
+from .secret_formats import find_secrets
+from .untyped import is_dict, is_list
 
 T = TypeVar("T")
 
-# Every quantifier is bounded or runs over a class that its follower excludes, so matching is linear.
-_FORMATS: tuple[tuple[str, str], ...] = (
-    ("anthropic_key", r"\bsk-ant-[A-Za-z0-9_-]{8,}"),
-    ("api_key", r"\bsk-(?:proj-|or-v1-|svcacct-|admin-)?[A-Za-z0-9_-]{16,}"),
-    ("groq_key", r"\bgsk_[A-Za-z0-9]{20,}"),
-    ("xai_key", r"\bxai-[A-Za-z0-9]{20,}"),
-    ("huggingface_token", r"\bhf_[A-Za-z0-9]{20,}"),
-    ("github_pat", r"\b(?:ghp_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{20,})"),
-    ("github_oauth", r"\bgho_[A-Za-z0-9]{30,}"),
-    ("github_app", r"\bgh[us]_[A-Za-z0-9]{30,}"),
-    ("github_refresh", r"\bghr_[A-Za-z0-9]{30,}"),
-    ("gitlab_pat", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-    ("slack_bot", r"\bxoxb-[A-Za-z0-9-]{10,}"),
-    ("slack_user", r"\bxox[pers]-[A-Za-z0-9-]{10,}"),
-    ("slack_app", r"\bxapp-[A-Za-z0-9-]{10,}"),
-    ("google_api", r"\bAIza[A-Za-z0-9_-]{35}"),
-    ("google_oauth", r"\bya29\.[A-Za-z0-9_-]{20,}"),
-    ("aws_access_key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("stripe_live", r"\b[rs]k_live_[A-Za-z0-9]{16,}"),
-    ("stripe_test", r"\b[rs]k_test_[A-Za-z0-9]{16,}"),
-    ("sendgrid", r"\bSG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,}"),
-    ("twilio", r"\bSK[a-f0-9]{32}\b"),
-    ("mailgun", r"\bkey-[a-f0-9]{32}\b"),
-    ("digitalocean", r"\bdo[opr]_v1_[a-f0-9]{64}\b"),
-    ("npm_token", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("pypi_token", r"\bpypi-[A-Za-z0-9_-]{50,}"),
-    ("jwt", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
-)
-_PATTERN = re.compile("|".join(f"(?P<{label}>{pattern})" for label, pattern in _FORMATS))
+_SHORTEST = 4
+# Encoded, a shorter secret could not be told from chance.
+_SHORTEST_ENCODED = 8
+_GIVEN = "[REDACTED]"
 
-# What surrounds the secret is kept, the secret itself is group 'secret'.
-_IN_CONTEXT: tuple[tuple[str, re.Pattern[str]], ...] = (
-    (
-        "pem_private_key",
-        re.compile(
-            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?P<secret>[A-Za-z0-9+/=\s:,\\-]{16,8192})"
-            r"-----END [A-Z ]{0,40}PRIVATE KEY-----"
-        ),
-    ),
-    ("bearer_token", re.compile(r"(?i)\bbearer\s{1,4}(?P<secret>[A-Za-z0-9._~+/=-]{12,})")),
-    ("basic_auth", re.compile(r"(?i)\bbasic\s{1,4}(?P<secret>[A-Za-z0-9+/]{12,}={0,2})(?![A-Za-z])")),
-    ("url_password", re.compile(r"://[^\s/:@\"']{0,256}:(?P<secret>[^\s/@\"']{1,256})@")),
-    (
-        "field",
-        re.compile(
-            r"(?i)[\"'](?:api[_-]?key|x-api-key|secret[_-]?key|client[_-]?secret|secret|token|password|passwd|"
-            r"credential|auth[_-]?token|access[_-]?token|refresh[_-]?token|private[_-]?key)[\"']\s{0,4}:\s{0,4}"
-            r"[\"'](?P<secret>[^\"']{8,4096})[\"']"
-        ),
-    ),
-    (
-        "env_var",
-        re.compile(
-            r"\b[A-Z][A-Z0-9_]{0,64}(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)\s{0,2}=\s{0,2}"
-            r"[\"']?(?P<secret>[^\s\"'\[]{12,})"
-        ),
-    ),
-    (
-        "password",
-        re.compile(r"(?i)\b(?:password|passwd|pwd)\s{0,2}=\s{0,2}[\"']?(?P<secret>[^\s\"'&;\[]{6,})"),
-    ),
-)
+
+class Cut(NamedTuple):
+    """What is taken out of a text, ``text[start:end]``, and what stands there instead."""
+
+    start: int
+    end: int
+    instead: str
 
 
 def redact_sensitive_text(text: str) -> str:
-    """``text`` with everything that has the format of a secret replaced by ``[REDACTED_<label>]``."""
-    text = _PATTERN.sub(lambda match: f"[REDACTED_{match.lastgroup}]", text)
-    for label, pattern in _IN_CONTEXT:
-        text = pattern.sub(partial(_mask, label), text)
-    return text
-
-
-def _mask(label: str, match: re.Match[str]) -> str:
-    whole, secret = match.group(0), match.group("secret")
-    if secret.startswith(("[REDACTED", "REDACTED")):
-        return whole
-    start = match.start("secret") - match.start()
-    return f"{whole[:start]}[REDACTED_{label}]{whole[start + len(secret) :]}"
+    """``text`` with everything that looks like a secret replaced by ``[REDACTED_<label>]``."""
+    return _without(text, _joined(_lookalikes(text)))
 
 
 class Scrubber:
-    """Removes given secrets from text, in plain, URL, JSON, hex and base64 form, then known key formats.
+    """Removes given secrets from text, and then what looks like one.
 
-    Secrets shorter than 4 characters are not looked for: replacing them would destroy ordinary words.
+    A given secret is found in plain, in URL, JSON, HTML, hex and base64 form (inside of longer base64 too) and
+    backwards. Secrets shorter than 4 characters are not looked for: replacing them would destroy ordinary words.
     """
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_forms",)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= 4 for form in _forms(secret)}
-        self._secrets = tuple(sorted(forms, key=len, reverse=True))
+        forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+        self._forms = tuple(sorted(forms, key=len, reverse=True))
 
     def __call__(self, text: str) -> str:
-        """``text`` without the secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[REDACTED]")
-        return redact_sensitive_text(text)
+        """``text`` without the secrets; the same object when there is none."""
+        return _without(text, self.cuts(text))
+
+    def cuts(self, text: str) -> list[Cut]:
+        """What has to go from ``text``, in order and without overlap."""
+        found = [cut for form in self._forms for cut in _occurrences(text, form)]
+        return _joined([*found, *_lookalikes(text)])
+
+    def unfinished(self, text: str) -> int:
+        """Where in ``text`` a given secret may have begun whose end is still to come; its length if nowhere."""
+        first = len(text)
+        for form in self._forms:
+            start = text.find(form[0], max(0, len(text) - len(form) + 1), first)
+            while start >= 0:
+                if form.startswith(text[start:]):
+                    first = start
+                    break
+                start = text.find(form[0], start + 1, first)
+        return first
+
+    def pieces(self, pieces: Sequence[str]) -> list[str]:
+        """The pieces of one text, as many as before, without the secrets that lie in them or across them."""
+        cuts, position = self.cuts("".join(pieces)), 0
+        cleaned: list[str] = []
+        for piece in pieces:
+            cleaned.append(within(piece, position, cuts))
+            position += len(piece)
+        return cleaned
+
+    def value(self, value: Any, name: str = "") -> Any:
+        """JSON-like ``value`` without secrets in its strings and keys; the same object when there is none.
+
+        ``name`` is the key it stands under: a string below ``password`` is a secret whatever it looks like.
+        """
+        if isinstance(value, str):
+            return self._named(name, value)
+        if is_dict(value):
+            cleaned: dict[Any, Any] = {}
+            same = True
+            for key, item in value.items():
+                new_key: Any = self.value(key)
+                cleaned[new_key] = new_item = self.value(item, str(key))
+                same = same and new_key is key and new_item is item
+            return value if same else cleaned
+        if is_list(value):
+            items = [self.value(item, name) for item in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        return value
+
+    def json(self, text: str) -> str:
+        """The JSON ``text`` without secrets, however its strings are escaped; other text as any text."""
+        try:
+            value = msgspec.json.decode(text)
+            cleaned = self.value(value)
+        except (ValueError, RecursionError):
+            return self(text)
+        return text if cleaned is value else msgspec.json.encode(cleaned).decode()
+
+    def _named(self, name: str, text: str) -> str:
+        cleaned = self(text)
+        if cleaned is not text or not name:
+            return cleaned
+        # Beside its name, in one line, the value is judged like everywhere else.
+        start = len(name) + 5
+        line = f'"{name}": {json.dumps(text, ensure_ascii=False)}'
+        return next((cut.instead for cut in _joined(_lookalikes(line)) if cut.start == start), text)
 
     def __repr__(self) -> str:
         return "Scrubber(...)"
 
 
-def _forms(secret: str) -> Iterable[str]:
+def within(text: str, position: int, cuts: Sequence[Cut]) -> str:
+    """What is left of ``text``, which stands at ``position`` of what was cut; a mark stands where its cut began."""
+    end = position + len(text)
+    cuts = [cut for cut in cuts if cut.start < end and cut.end > position]
+    if not cuts:
+        return text
+    kept: list[str] = []
+    at = position
+    for cut in cuts:
+        kept.append(text[at - position : max(cut.start, position) - position])
+        if cut.start >= position:
+            kept.append(cut.instead)
+        at = min(cut.end, end)
+    return "".join([*kept, text[at - position :]])
+
+
+def _without(text: str, cuts: Sequence[Cut]) -> str:
+    return within(text, 0, cuts)
+
+
+def _lookalikes(text: str) -> Iterator[Cut]:
+    for found in find_secrets(text):
+        if found.label is not None:
+            yield Cut(found.start, found.end, f"[REDACTED_{found.label}]")
+
+
+def _occurrences(text: str, form: str) -> Iterator[Cut]:
+    start = text.find(form)
+    while start >= 0:
+        yield Cut(start, start + len(form), _GIVEN)
+        start = text.find(form, start + len(form))
+
+
+def _joined(found: Iterable[Cut]) -> list[Cut]:
+    """The cuts in order, those that overlap made one. A given secret names it, else what comes first."""
+    cuts: list[Cut] = []
+    for cut in sorted(found, key=lambda cut: cut.start):
+        if cuts and cut.start < cuts[-1].end:
+            last = cuts[-1]
+            instead = _GIVEN if _GIVEN in (last.instead, cut.instead) else last.instead
+            cuts[-1] = Cut(last.start, max(last.end, cut.end), instead)
+        else:
+            cuts.append(cut)
+    return cuts
+
+
+# --- the forms of a secret --------------------------------------------------------------------------
+
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
+def _forms(secret: str) -> Iterator[str]:
     octets = secret.encode("utf-8", "surrogatepass")
     yield secret
-    yield quote(secret, safe="")
+    for quoted in (quote(octets, safe=""), quote(octets), quote_plus(octets)):
+        yield quoted
+        yield re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)
     yield json.dumps(secret)[1:-1]
-    if len(octets) >= 8:
-        yield octets.hex()
-        yield base64.b64encode(octets).decode().rstrip("=")
-        yield base64.urlsafe_b64encode(octets).decode().rstrip("=")
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield html.escape(secret)
+    if len(octets) < _SHORTEST_ENCODED:
+        return
+    yield secret[::-1]
+    yield octets.hex()
+    yield octets.hex().upper()
+    for encoded in (base64.b64encode(octets).decode().rstrip("="), *map(_inside, (octets,) * 3, range(3))):
+        yield encoded
+        yield encoded.translate(_URL_SAFE)
+
+
+def _inside(octets: bytes, shift: int) -> str:
+    """What ``octets`` look like in the base64 of more, when they begin at a multiple of 3 plus ``shift``."""
+    encoded = base64.b64encode(bytes(shift) + octets).decode().rstrip("=")
+    # The outermost characters hold bits of the neighbours.
+    return encoded[(0, 2, 3)[shift] : None if (len(octets) + shift) % 3 == 0 else -1]
 
 
 class Hidden(Generic[T]):
@@ -146,3 +220,39 @@ class Hidden(Generic[T]):
 
     def __reduce__(self) -> str:
         raise TypeError("a hidden value is not pickled; build the provider again in the other process")
+
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class RedactingFilter(logging.Filter):
+    """Scrubs log records: message with arguments, exception, stack, and fields given as ``extra``.
+
+    Add it to *handlers*: ``handler.addFilter(RedactingFilter(secrets))``. On a logger it would see that logger's
+    own records and none of its children's. Loom adds it nowhere by itself: its own log lines hold no secrets it
+    knows of, but the texts of exceptions raised by your tools and hooks are in them. The exception becomes text
+    here, because a handler that formats it again would show it unscrubbed.
+    """
+
+    def __init__(self, scrubber: Scrubber | None = None) -> None:
+        super().__init__()
+        self._scrubber = scrubber or Scrubber()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Scrub ``record`` in place and let it through."""
+        scrub = self._scrubber
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit: logging reports that itself, but would show them raw
+            message = f"{record.msg} {record.args!r}"
+        record.msg, record.args = scrub(message), None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
+        if record.exc_text:
+            record.exc_text = scrub(record.exc_text)
+        if record.stack_info:
+            record.stack_info = scrub(record.stack_info)
+        for name in vars(record).keys() - _STANDARD:
+            setattr(record, name, scrub.value(getattr(record, name), name))
+        return True

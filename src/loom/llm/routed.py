@@ -68,6 +68,10 @@ class RoutedProvider(LLMProvider):
             async for event in stream:
                 yield event
 
+    def secrets(self) -> list[str]:
+        """Those of all models."""
+        return [secret for route in self.models.values() for secret in route.secrets()]
+
     async def aclose(self) -> None:
         """Close every model's provider, also when one of them fails to."""
         async with AsyncExitStack() as stack:

@@ -77,7 +77,7 @@ class HTTPService(ABC):
         self._retry = RetryPolicy(max_retries, rand=rand)
         self._sleep = sleep
         service = urlsplit(base_url).netloc
-        self._failures = FailureReader(service, Scrubber(self._secrets()))
+        self._failures = FailureReader(service, Scrubber(self.secrets()))
         self._gate = Gate(service, allowance or Allowance())
         self._client: HTTPClient | None = None
         self._sent_headers: Hidden[CIMultiDict[str]] | None = None
@@ -90,6 +90,20 @@ class HTTPService(ABC):
     def api_key(self) -> str | None:
         """The key, for whoever builds another adapter like this one. It is in no repr and no error."""
         return self._api_key.reveal()
+
+    def secrets(self) -> list[str]:
+        """What of our requests must not be in any text: the key, and headers and query values like keys.
+
+        For scrubbers of those who pass on what this service and its callers say.
+        """
+        secrets = [self._api_key.reveal() or ""]
+        for name, value in self._extra_headers.reveal().items():
+            if any(word in name.lower() for word in _SECRET_HEADER_WORDS):
+                secrets += [value, *value.split(" ", 1)[1:]]
+        query = urlsplit(self.base_url).query
+        secrets += [pair.partition("=")[2] for pair in query.split("&") if "key" in pair.partition("=")[0]]
+        secrets += [value for name, value in self._query.items() if "key" in name]
+        return secrets
 
     def endpoint(self, path: str, **query: str) -> str:
         """The address of ``path`` below the base URL, with the service's own query and ``query``."""
@@ -165,17 +179,6 @@ class HTTPService(ABC):
             self._sent_headers = Hidden(headers)
             self._client = HTTPClient(self._failures, timeout=self.timeout, connect_timeout=self._timeouts[0])
         return self._client, self._sent_headers.reveal()
-
-    def _secrets(self) -> list[str]:
-        """Everything in our requests that must not come back in a text: keys, and header values like keys."""
-        secrets = [self._api_key.reveal() or ""]
-        for name, value in self._extra_headers.reveal().items():
-            if any(word in name.lower() for word in _SECRET_HEADER_WORDS):
-                secrets += [value, *value.split(" ", 1)[1:]]
-        query = urlsplit(self.base_url).query
-        secrets += [pair.partition("=")[2] for pair in query.split("&") if "key" in pair.partition("=")[0]]
-        secrets += [value for name, value in self._query.items() if "key" in name]
-        return secrets
 
     def _check_size(self, size: int) -> None:
         if size > MAX_REPLY_BYTES:

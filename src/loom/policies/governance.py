@@ -1,4 +1,4 @@
-"""Whether a call may proceed: the declaration. The kernel's tool path carries it out."""
+"""Whether a call may proceed, and what may leave: the declaration. The kernel's tool path carries it out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class GovernancePolicy:
 
     ``max_calls_per_minute`` limits each tool separately, failed calls included; None is no limit.
     ``on_denial`` says whether a refused call is a result the model reads, or ends the run.
-    ``approval_ttl`` is how many seconds an approval stays good.
+    ``approval_ttl`` is how many seconds an approval stays good. ``redact_outbound`` takes secrets out of every
+    message before a model service is sent it: those of the provider, and whatever looks like one. Only what goes
+    out: the log and the store keep what happened.
     """
 
     mode: PermissionMode = PermissionMode.DEFAULT
@@ -29,6 +31,7 @@ class GovernancePolicy:
     max_calls_per_minute: int | None = None
     on_denial: Literal["continue", "stop"] = "continue"
     approval_ttl: float = APPROVAL_TTL
+    redact_outbound: bool = False
 
     def __post_init__(self) -> None:
         if self.max_calls_per_minute is not None and self.max_calls_per_minute < 1:
@@ -46,6 +49,7 @@ class GovernancePolicy:
         max_calls_per_minute: int | None = None,
         on_denial: Literal["continue", "stop"] = "continue",
         approval_ttl: float = APPROVAL_TTL,
+        redact_outbound: bool = False,
     ) -> GovernancePolicy:
         """Destructive tools ask, everything else runs; add rules to say otherwise."""
         return cls(
@@ -55,6 +59,7 @@ class GovernancePolicy:
             max_calls_per_minute=max_calls_per_minute,
             on_denial=on_denial,
             approval_ttl=approval_ttl,
+            redact_outbound=redact_outbound,
         )
 
     @classmethod

@@ -8,10 +8,11 @@ function in it gets the messages and tools as they stand in the body.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -184,6 +185,8 @@ class ModelServer:
         try:
             item = self._script.take()
             item = item if isinstance(item, Served) else Served(item)
+            if isinstance(item.reply, Interrupted) and item.reply.error is None:
+                item = replace(item, stall_at=sys.maxsize)  # behind what the script lets through
             pieces = self._pieces(wire, streamed, body, item)
             if streamed and item.body is None and item.status == 200:
                 kind = "text/event-stream"
@@ -223,17 +226,18 @@ class ModelServer:
         broken = reply if isinstance(reply, Interrupted) else None
         response: ChatResponse = reply.reply if isinstance(reply, Interrupted) else reply
         if not streamed:
-            if broken is not None:
+            if broken is not None and broken.error is not None:
                 raise broken.error
-            return [wire.whole(response, number)]
+            return [wire.whole(response, number)] if broken is None else []
         events = wire.stream(response, number, self._chunk)
         return events if broken is None else _broken(events, broken, wire)
 
 
 def _broken(events: Iterator[bytes], broken: Interrupted, wire: ServerWire) -> Iterator[bytes]:
-    """The stream up to the break, then the error as the wire tells it."""
+    """The stream up to the break, then the error, if there is one, as the wire tells it."""
     yield from islice(events, broken.after)
-    yield wire.broken(broken.error)
+    if broken.error is not None:
+        yield wire.broken(broken.error)
 
 
 def _refusal(error: LoomError, wire: ServerWire) -> Served:

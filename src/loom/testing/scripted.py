@@ -5,9 +5,13 @@ The items of a script mean the same here and in ``model_server``, which serves t
 * a string is a reply of text; ``say`` makes one with more to it;
 * ``call("tool", x=1)`` is a tool call, a list of strings and calls is one reply;
 * a ``ChatResponse`` is itself;
-* an exception is raised;
+* an exception is raised: ``RateLimitError("slow", retry_after=3)``, ``ContextOverflowError(...)``, any other;
 * a function of ``(messages, tools)`` returns any of these;
-* ``interrupted(item, after=2, error=...)`` breaks off in the middle of its stream.
+* ``interrupted(item, after=2, error=...)`` breaks off in the middle of its stream;
+* ``stalled(item, after=2)`` says nothing more, without an end, until whoever asked gives up.
+
+How fast a model answers is the provider's affair: ``ScriptedProvider(latency=, chunk=, chunk_latency=)``. Faults
+of the transport (cut connections, odd bytes, statuses) are ``model_server.served``.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NoReturn
 
 from ..errors import ProviderError, ProviderUnavailableError
 from ..llm.base import (
@@ -49,11 +54,14 @@ ScriptItem = Any
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """A reply whose stream fails after ``after`` events. Asked for in one piece, it only fails."""
+    """A reply whose stream fails after ``after`` events, or stalls without an ``error``.
+
+    Asked for in one piece, it only fails or stalls.
+    """
 
     reply: ScriptItem
     after: int
-    error: Exception
+    error: Exception | None
 
 
 def say(
@@ -82,6 +90,11 @@ def call(tool: str, /, **arguments: Any) -> ToolCall:
 def interrupted(reply: ScriptItem, *, after: int, error: Exception | None = None) -> Interrupted:
     """``reply``, broken off after ``after`` events of its stream."""
     return Interrupted(reply, after, error or ProviderUnavailableError("the scripted model broke off"))
+
+
+def stalled(reply: ScriptItem = "", *, after: int = 0) -> Interrupted:
+    """``reply``, of which nothing comes after ``after`` events of its stream; it ends when it is cancelled."""
+    return Interrupted(reply, after, None)
 
 
 class Script:
@@ -185,6 +198,13 @@ def pieces(text: str, size: int | None) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+async def _break_off(item: Interrupted) -> NoReturn:
+    if item.error is not None:
+        raise item.error
+    while True:
+        await asyncio.Event().wait()
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptedRequest:
     """What the model was asked."""
@@ -200,7 +220,8 @@ class ScriptedProvider(LLMProvider):
     """A provider that follows a script and remembers what it was asked.
 
     ``chunk`` is the length of streamed pieces in characters (None: one piece a part). ``latency`` is the
-    seconds before each reply, spent in ``sleep``. ``requests`` holds every request in order.
+    seconds before each reply, ``chunk_latency`` those before each piece of a stream, both spent in ``sleep``.
+    ``requests`` holds every request in order.
     """
 
     default_model = "scripted"
@@ -211,6 +232,7 @@ class ScriptedProvider(LLMProvider):
         *,
         chunk: int | None = None,
         latency: float = 0.0,
+        chunk_latency: float = 0.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.requests: list[ScriptedRequest] = []
@@ -218,6 +240,7 @@ class ScriptedProvider(LLMProvider):
         self._script = Script(replies)
         self._chunk = chunk
         self._latency = latency
+        self._chunk_latency = chunk_latency
         self._sleep = sleep
 
     @property
@@ -236,7 +259,7 @@ class ScriptedProvider(LLMProvider):
         """The next reply of the script, or its exception."""
         item = await self._next(ScriptedRequest(tuple(messages), tuple(tools or ()), model, settings))
         if isinstance(item, Interrupted):
-            raise item.error
+            await _break_off(item)
         return item
 
     async def chat_stream(
@@ -249,15 +272,15 @@ class ScriptedProvider(LLMProvider):
     ) -> AsyncIterator[ProviderEvent]:
         """The next reply of the script in pieces, the whole ``ChatResponse`` last."""
         item = await self._next(ScriptedRequest(tuple(messages), tuple(tools or ()), model, settings, True))
-        if isinstance(item, Interrupted):
-            for position, event in enumerate(deltas(item.reply, self._chunk)):
-                if position >= item.after:
-                    break
-                yield event
-            raise item.error
-        for event in deltas(item, self._chunk):
+        whole: ChatResponse = item.reply if isinstance(item, Interrupted) else item
+        events = deltas(whole, self._chunk)
+        for event in islice(events, item.after) if isinstance(item, Interrupted) else events:
+            if self._chunk_latency:
+                await self._sleep(self._chunk_latency)
             yield event
-        yield item
+        if isinstance(item, Interrupted):
+            await _break_off(item)
+        yield whole
 
     async def aclose(self) -> None:
         """Remember that it was closed."""
