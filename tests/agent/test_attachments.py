@@ -28,6 +28,7 @@ from loom.types import (
     TextPart,
     ThinkingPart,
     ToolResult,
+    VideoPart,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -155,14 +156,13 @@ async def test_runs_keep_their_turns_however_long_files_take(cat: Path) -> None:
     assert len(model.requests[1].messages) == 3
 
 
-async def test_a_wire_that_takes_no_such_part_says_so(cat: Path) -> None:
-    (cat.parent / "notes").write_text("some notes")
+async def test_a_wire_that_takes_no_such_part_says_so() -> None:
     async with ModelServer(["x"]) as server:
         provider = openai(server)
-        result = await Agent(model=provider).run(["Read.", FilePart(str(cat.parent / "notes"))])
+        result = await Agent(model=provider).run(["Watch.", VideoPart("https://h.example/film.mp4")])
         await provider.aclose()
     assert result.state is RunState.FAILED
-    assert "file parts" in str(result.error)
+    assert "video parts" in str(result.error)
 
 
 # --- kept ---------------------------------------------------------------------------------------------

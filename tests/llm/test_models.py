@@ -1,5 +1,6 @@
 """Declarations of models, and the way from them to a provider: keys, addresses, vendors, auto."""
 
+import asyncio
 import copy
 import math
 import pickle
@@ -258,6 +259,9 @@ def test_oddities_are_those_of_the_row_unless_the_model_is_known_better() -> Non
     assert provider(Model.groq("openai/gpt-oss-120b"), **environ)._structured == "native"
     assert provider(Model.openai("gpt-4o-2024-11-20"), **environ)._structured == "native"
     assert provider(Model.openai("gpt-4o-2024-05-13"), **environ)._structured == "json"
+    deepseek = provider(Model.deepseek("deepseek-chat"), **environ)
+    assert deepseek._dialect == ("reasoning_content", True, False)
+    assert provider(Model.openrouter("x/y"), **environ)._dialect.reasoning == "reasoning_details"
 
 
 def test_settings_reach_the_provider() -> None:
@@ -386,3 +390,34 @@ def test_a_name_in_common_use_is_sent_as_the_service_wants_it() -> None:
         model = Model.anthropic("claude-sonnet-4", base_url=server.base_url, api_key=KEY)
         assert loom.Agent(model=model).run_sync("Hello").ok
     assert server.requests[0].body["model"] == "claude-sonnet-4-20250514"
+
+
+async def test_a_declared_model_is_asked_as_often_at_once_as_it_says() -> None:
+    inside = most = 0
+
+    async def busy(seconds: float) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(seconds)
+        inside -= 1
+
+    async with ModelServer(["Hello"] * 6) as server:
+        model = Model.openai("m", base_url=server.base_url, api_key=KEY, max_concurrent=2, total_timeout=30.0)
+        made = provider(model)
+        assert made._timeouts[1] == 30.0
+
+        async def ask() -> None:
+            async for _ in made.chat_stream(HELLO):
+                await busy(0)
+
+        await asyncio.gather(*(ask() for _ in range(6)))
+        await made.aclose()
+    assert most <= 2
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("wrong", [{"max_concurrent": 0}, {"total_timeout": 0}, {"total_timeout": math.inf}])
+def test_limits_of_a_model_must_let_something_through(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Model.openai("m", **wrong)

@@ -7,7 +7,7 @@ from chat_replay import Make, chat_only, hear_as_they_do, replay_and_compare, ve
 from heard import in_scope, stale
 from recordings import PIECES, Recording, recordings
 
-from loom.assembly.providers import VENDORS
+from loom.assembly.vendors import VENDORS
 from loom.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -37,12 +37,11 @@ REFUSED: dict[str, type[LoomError]] = {
     "temporarily rate-limited": RateLimitError,
     "Token limit reached": InvalidRequestError,
 }
-# Z.ai and Hugging Face have no row; Z.ai documents that reasoning goes back as DeepSeek wants it.
-MORE = {"zai": {"reasoning_as": "reasoning_content"}, "huggingface": {}}
 
 
 def make_for(service: str) -> Make:
-    return vendor(**(VENDORS[service].quirks if service in VENDORS else MORE[service]))
+    """The adapter as a vendor's row makes it; Hugging Face has none and needs none."""
+    return vendor(**(VENDORS[service].quirks if service in VENDORS else {}))
 
 
 @pytest.mark.parametrize("piece", PIECES)

@@ -19,6 +19,7 @@ import msgspec
 from ..config.model import Model, Secret
 from ..errors import AuthenticationError, ConfigError
 from ..llm.catalog import find_model
+from ..llm.limits import Allowance
 from .vendors import VENDORS, Vendor
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         "default_model": vendor.aliases.get(model.name, model.name),
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
         "max_retries": DEFAULT_MAX_RETRIES if model.max_retries is None else model.max_retries,
+        "total_timeout": model.total_timeout,
+        "allowance": Allowance(max_concurrent=model.max_concurrent),
         "extensions": {k: v for k, v in model.extensions.items() if k not in _NOT_FOR_THE_WIRE},
         # Quirks are those of the vendor's usual wire.
         **(vendor.quirks if wire == vendor.wire else {}),

@@ -146,7 +146,7 @@ VENDORS: dict[str, Vendor] = {
         "ZAI_BASE_URL",
         ("ZAI_API_KEY",),
         "glm-5.3",
-        quirks={"structured": "json"},
+        quirks={"structured": "json", "reasoning_as": "reasoning_content"},
     ),
     # A resource with deployments, whose names are the user's own; so there is no model to choose for auto.
     "azure": Vendor(

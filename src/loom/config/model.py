@@ -81,6 +81,8 @@ class ModelOptions(TypedDict, total=False):
     api_key_env: str | None
     timeout: float | None
     max_retries: int | None
+    max_concurrent: int | None
+    total_timeout: float | None
     price: Price | Literal["auto"] | None
     extensions: dict[str, Any] | None
     context_window: int | None
@@ -92,11 +94,12 @@ class Model(Struct, frozen=True, omit_defaults=True):
 
     ``api_base`` replaces the provider's address. The key is ``api_key``, else the variable ``api_key_env``,
     else the provider's usual variables. ``timeout`` is the longest silence in seconds; ``max_retries`` counts
-    tries after the first. ``price`` lets runs report and limit money; ``"auto"`` takes the list price in US
-    dollars from the extra ``pricing``, where that knows the model. ``extensions`` go into every request body as
-    they are. ``context_window`` is in tokens, for a model of which the catalogue does not know it, or knows
-    better. ``wire`` chooses where a provider speaks both of OpenAI's: ``"chat"``, its usual one, or
-    ``"responses"``. Raises ConfigError for values that cannot work.
+    tries after the first, and ``total_timeout`` bounds all tries of a request together, in seconds.
+    ``max_concurrent`` is how many requests one agent has under way at once; more wait their turn. ``price`` lets
+    runs report and limit money; ``"auto"`` takes the list price in US dollars from the extra ``pricing``, where
+    that knows the model. ``extensions`` go into every request body as they are. ``context_window`` is in tokens,
+    for a model of which the catalogue does not know it, or knows better. ``wire`` chooses where a provider speaks
+    both of OpenAI's: ``"chat"``, its usual one, or ``"responses"``. Raises ConfigError for values that cannot work.
     """
 
     provider: str
@@ -111,6 +114,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
     price: Price | Literal["auto"] | None = None
     context_window: int | None = None
     wire: str | None = None
+    max_concurrent: int | None = None
+    total_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.provider or not self.name:
@@ -122,8 +127,12 @@ class Model(Struct, frozen=True, omit_defaults=True):
             raise ConfigError("extensions go into the request body; pass the key as Model's own api_key")
         if self.wire not in (None, "chat", "responses"):
             raise ConfigError(f"Model wire must be 'chat' or 'responses', not {self.wire!r}")
-        if self.timeout is not None and not 0 < self.timeout < math.inf:
-            raise ConfigError(f"Model timeout must be seconds above 0, not {self.timeout!r}")
+        for name in ("timeout", "total_timeout"):
+            seconds: float | None = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ConfigError(f"Model {name} must be seconds above 0, not {seconds!r}")
+        if self.max_concurrent is not None and not _is_count(self.max_concurrent):
+            raise ConfigError(f"Model max_concurrent must be 1 or more, not {self.max_concurrent!r}")
         if self.max_retries is not None and self.max_retries < 0:
             raise ConfigError(f"Model max_retries must be 0 or more, not {self.max_retries!r}")
         if not _is_price(self.price):
@@ -278,6 +287,8 @@ class Model(Struct, frozen=True, omit_defaults=True):
             api_key=options.get("api_key"),
             timeout=options.get("timeout"),
             max_retries=options.get("max_retries"),
+            max_concurrent=options.get("max_concurrent"),
+            total_timeout=options.get("total_timeout"),
             price=options.get("price"),
             context_window=options.get("context_window"),
             wire=options.get("wire"),

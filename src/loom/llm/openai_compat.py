@@ -40,9 +40,9 @@ class OpenAICompatibleProvider(HTTPProvider):
     ``base_url`` is everything before ``/chat/completions``. ``timeout`` is the longest silence in seconds.
     ``max_tokens_field`` is the body's word for the output limit (newer OpenAI models want
     ``max_completion_tokens``), and ``include_usage`` False says that the service does not know
-    ``stream_options``. ``structured`` is how answers of a shape are asked for: by the service's own means, by
-    its JSON mode with the schema in words, or in words alone. ``key_header`` is the header that takes the key as
-    it is; without one it is a bearer token.
+    ``stream_options``. ``key_header`` is the header that takes the key as it is; without one it is a bearer
+    token. ``structured`` is how answers of a shape are asked for: by the service's own means, by its JSON mode
+    with the schema in words, or in words alone.
 
     ``reasoning_as`` is where reasoning of earlier replies goes back, for services that want it: the name of a
     field, or ``parts`` of the content. ``reasoning_required`` puts it into every reply, empty if need be;
@@ -79,7 +79,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         self._include_usage = include_usage
         self._key_header = key_header
         self._dialect = Dialect(reasoning_as, reasoning_required, thought_signatures)
-        self._key = self._dialect.key
+        self._encoded = self._dialect.key
         self._tools = ToolFragments(tool_object)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
@@ -99,7 +99,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         settings: ModelSettings | None,
         stream: bool,
     ) -> Outgoing:
-        told = await fragments(messages, self._dialect, self._key)
+        told = await fragments(messages, self._dialect, self._encoded)
         body: dict[str, Any] = {"model": model, "stream": stream}
         if stream and self._include_usage:
             body["stream_options"] = {"include_usage": True}
