@@ -32,6 +32,7 @@ def in_context(text: str) -> Iterator[Found]:
 
 _PEM_HEAD = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]){0,8}")
 _PEM_BODY = re.compile(r"(?:[^-]|-(?!----)){8,16384}+")
+_PEM_LINE = re.compile(r"[A-Za-z0-9+/=]{16}")
 _PEM_PART = re.compile(
     r"[A-Za-z0-9+/=]{32,}+(?:(?:\s|\\[nr]){1,8}[A-Za-z0-9+/=]{32,128}+)*+"
     r"(?:(?:\s|\\[nr]){1,8}[A-Za-z0-9+/=]{1,64}(?=\s{0,8}\Z))?"
@@ -52,7 +53,8 @@ def _pem(text: str) -> Iterator[Found]:
         start = head.end()
         body = _PEM_BODY.match(text, start)
         if body and text.startswith("-----END", body.end()):
-            yield Found(start, body.end(), "pem_private_key")
+            # Code that looks for keys has head and end too, and nothing between them that could be a key.
+            yield Found(start, body.end(), "pem_private_key" if _PEM_LINE.search(body.group()) else None)
             continue
         so_far = _PEM_SO_FAR.match(text, start)
         reach = so_far.end() if so_far else 0
@@ -69,7 +71,9 @@ def _putty(text: str) -> Iterator[Found]:
 
 # --- HTTP ---------------------------------------------------------------------------------------------
 
-_AUTHORIZATION = r"authorization\\{0,3}[\"']?[ \t]{0,4}[:=][ \t]{0,4}\\{0,3}[\"']?"
+_AUTHORIZATION = (
+    r"(?:(?<![A-Za-z])|(?<=\\[nrt]))authorization\\{0,3}[\"']?[ \t]{0,4}[:=][ \t]{0,4}\\{0,3}[\"']?"
+)
 _HEADER_VALUE = r"(?P<secret>[^\s\"'`\\,;<>{}()\[\]]{8,8192}+)"
 _SCHEMES = re.compile(
     rf"(?i)(?P<header>{_AUTHORIZATION})?(?:(?<![A-Za-z0-9_])|(?<=\\[nrt]))"
@@ -78,7 +82,7 @@ _SCHEMES = re.compile(
 _NO_SCHEME = re.compile(rf"(?i){_AUTHORIZATION}{_HEADER_VALUE}")
 _COOKIE = re.compile(r"(?i)\bcookie[\"']?:[ \t]{0,4}[\"']?(?P<secret>[\w.-]{1,64}=[^\r\n\"'\\]{8,4096}+)")
 _QUERY = re.compile(
-    r"(?i)(?:[?&;](?:sig|key|signature)|x-(?:amz|goog)-signature)=(?P<secret>[A-Za-z0-9%/+=_.~-]{16,1024}+)"
+    r"(?i)(?:[?&;](?:sig|signature)|x-(?:amz|goog)-signature)=(?P<secret>[A-Za-z0-9%/+=_.~-]{16,1024}+)"
 )
 _WEBHOOK = re.compile(
     r"(?:hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/\d{15,22}/"
@@ -104,9 +108,10 @@ def _headers(text: str) -> Iterator[Found]:
 
 def _is_user_and_password(text: str) -> bool:
     try:
-        return b":" in base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
     except (binascii.Error, ValueError):
         return False
+    return ":" in decoded and decoded.isprintable()
 
 
 # --- addresses ----------------------------------------------------------------------------------------
@@ -143,7 +148,7 @@ _FLAG = re.compile(
 _CURL_USER = re.compile(r"(?:\s-u|--user)[ =\t]{0,4}[\"']?[\w.@-]{1,128}:(?P<secret>[^\s\"':/\\]{4,256}+)")
 _NETRC = re.compile(r"\blogin\s{1,4}\S{1,128}\s{1,8}password\s{1,4}(?P<secret>[^\s\"'\\]{4,256}+)")
 _XML = re.compile(
-    r"(?i)<[\w:.-]{0,40}?(?:password|passwd|secret|token|api[_-]?key)>(?P<secret>[^<\s]{6,1024}+)(?=<)"
+    r"(?i)(?<!\?P)<[\w:.-]{0,40}?(?:password|passwd|secret|token|api[_-]?key)>(?P<secret>[^<\s]{6,1024}+)(?=<)"
 )
 _AWS_PAIR = re.compile(r"A[KS]IA[A-Z0-9]{16}[\s,:;|/\"']{1,6}(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")
 _AWS_NEAR = re.compile(
@@ -181,7 +186,7 @@ _SEARCHES: tuple[tuple[tuple[str, ...], Search], ...] = (
     (("private-lines:",), _putty),
     (("authorization", "bearer", "basic"), _headers),
     (("cookie",), _by("cookie", _COOKIE)),
-    (("sig=", "key=", "signature="), _by("signature", _QUERY, when=looks_random)),
+    (("sig=", "signature="), _by("signature", _QUERY, when=looks_random)),
     (("hooks.slack.com", "api/webhooks/", "webhookb2", "hooks.zapier.com"), _by("webhook_url", _WEBHOOK)),
     (("://",), _addresses),
     (("key", "token", "secret", "pass", "pwd", "credential", "auth"), named_values),

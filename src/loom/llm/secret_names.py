@@ -48,7 +48,8 @@ def named_values(text: str) -> Iterator[Found]:
         value = text[start:reach] if kind != "bare" else text[start:reach].rstrip(".,:!?)}")
         before = _NAME_CHARS.match(text[max(0, match.start() - 64) : match.start()][::-1])
         name = (before.group()[::-1] if before else "") + match["word"]
-        label = _label(name, match["sign"], kind != "bare", value) if value else None
+        fetched = kind == "bare" and text[reach : reach + 1] == "["  # config["password"]
+        label = _label(name, match["sign"], kind != "bare", value) if value and not fetched else None
         yield Found(start, start + len(value), label, reach)
 
 
@@ -58,17 +59,21 @@ def _label(name: str, sign: str, quoted: bool, value: str) -> str | None:
     upper = name.isupper() and sign != ":"
     if not _is_secret_name(name, plain, upper) or is_reference(value, quoted=quoted):
         return None
+    if not (quoted or upper) and _SNAKE.fullmatch(value):
+        return None
     weak = plain.endswith(_PASSWORDS)  # passwords are short and may be words
-    if quoted:
-        enough = len(value) >= (6 if weak else 8)
-    elif upper:
+    if upper:
         enough = len(value) >= (6 if weak else 12)
+    elif quoted:
+        enough = len(value) >= (6 if weak else 8)
     elif weak:
         # After a colon stands prose as often as YAML.
         enough = len(value) >= 6 and (sign != ":" or bool(re.search(r"[\d!@#$%^&*+~]", value)))
         enough = enough and not (sign == ":" and plain == "pass")  # what test runners say
     else:
-        enough = len(value) >= (12 if sign == ":" else 8) and looks_random(value)
+        # Types stand after a colon too, and are long words of both cases.
+        random = bool(re.search(r"\d", value)) if sign == ":" else True
+        enough = len(value) >= (12 if sign == ":" else 8) and random and looks_random(value)
     if not enough:
         return None
     if plain.endswith("secretaccesskey") or (plain.startswith("aws") and len(value) == 40):
@@ -89,15 +94,16 @@ def _is_secret_name(name: str, plain: str, upper: bool) -> bool:
 
 
 _PLACEHOLDER = re.compile(
-    r"(?i)\$\{?[a-z_][\w.]*\}?|\$[({].*|\{.*|<.*|%\(.*|%[a-z]|(.)\1*|x{3,}.*|…|none|null|nil|true|false|undefined"
+    r"(?i)\$\{?[a-z_][\w.]*\}?|\$[({].*|\{.*|<.*|%\(.*|%[a-z]|(.)\1*|x{3,}.*|\.{3}.*|…|none|null|nil|true|false|undefined"
     r"|required|optional|string|bytes|boolean|integer|unauthorized|forbidden"
     r"|(?:your|my|the|some|example|dummy|fake|placeholder|insert|replace|enter)[-_ ][a-z_ -]*"
     r"|(?:file|env|vault|arn|op|ref|ssm|keyring|https?):.*|projects/.*"
 )
 _CODE = re.compile(
-    r"[A-Za-z_]+(?:\.[A-Za-z_]+)+\W*|[A-Za-z_][\w.]*\(.*"
-    r"|(?i:(?:[a-z]{1,32}_){0,6}(?:password|passwd|pwd|token|secret|key))\W*"
+    r"[(*&!]*[A-Za-z_]+(?:\.[A-Za-z_]+)+\W*|[(*&!]*[A-Za-z_][\w.]*\(.*"
+    r"|(?i:(?:[a-z0-9]{1,32}_){0,6}(?:password|passwd|pwd|token|secret|key))\W*"
 )
+_SNAKE = re.compile(r"[(*&!]*_?[a-z]+(?:_[a-z]+)+\W*")
 _PATH = re.compile(r"(?:~|\.{1,2})?/[a-z._-]{2,}/[\w./-]*")
 
 
