@@ -5,6 +5,7 @@ import html
 import io
 import json
 import logging
+import random
 import re
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -72,6 +73,29 @@ HOSTILE = [
 def test_hostile_text_of_a_mebibyte_is_done_in_time(unit: str) -> None:
     """A search that is not linear needs hours for this; the suite's own limit is the judge."""
     redact_sensitive_text(unit * (2**20 // len(unit)))
+
+
+def test_several_kinds_in_one_text_do_not_hide_one_another() -> None:
+    # All but the key whose end is cut off: what follows such a one may still belong to it.
+    placed = [text for text, _ in IN_CONTEXT if "-----BEGIN" not in text or "-----END" in text]
+    parts = [*FORMATS, *placed, *ORDINARY, *FORMATS[::-1]]
+    together = redact_sensitive_text("\n.\n".join(parts)).split("\n.\n")
+    assert together == [redact_sensitive_text(part) for part in parts]
+
+
+def test_secrets_that_touch_are_both_found() -> None:
+    redacted = redact_sensitive_text(FORMATS[-1] + FORMATS[0] + "!" + FORMATS[27] + FORMATS[28])
+    assert [secret for secret in FORMATS if secret in redacted] == []
+
+
+def test_what_is_redacted_once_is_redacted_for_good() -> None:
+    dice = random.Random(5)
+    parts = [*FORMATS, *(text for text, _ in IN_CONTEXT), *(text[:500] for text in ORDINARY)]
+    parts += ["token", "password", ":", "=", '"', "'", "{", "a@b", "://", "-----"]
+    for _ in range(300):
+        text = "".join(dice.choice(parts) + dice.choice([" ", "\n", "; ", ""]) for _ in range(10))
+        once = redact_sensitive_text(text)
+        assert redact_sensitive_text(once) == once
 
 
 # --- secrets that were given ----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Cut(NamedTuple):
 
 def redact_sensitive_text(text: str) -> str:
     """``text`` with everything that looks like a secret replaced by ``[REDACTED_<label>]``."""
-    return _without(text, _joined(_lookalikes(text)))
+    return _without(text, _all_cuts(text, ()))
 
 
 class Scrubber:
@@ -60,8 +60,7 @@ class Scrubber:
 
     def cuts(self, text: str) -> list[Cut]:
         """What has to go from ``text``, in order and without overlap."""
-        found = [cut for form in self._forms for cut in _occurrences(text, form)]
-        return _joined([*found, *_lookalikes(text)])
+        return _all_cuts(text, self._forms)
 
     def unfinished(self, text: str) -> int:
         """Where in ``text`` a given secret may have begun whose end is still to come; its length if nowhere."""
@@ -144,6 +143,20 @@ def within(text: str, position: int, cuts: Sequence[Cut]) -> str:
 
 def _without(text: str, cuts: Sequence[Cut]) -> str:
     return within(text, 0, cuts)
+
+
+def _all_cuts(text: str, forms: Sequence[str]) -> list[Cut]:
+    given = [cut for form in forms for cut in _occurrences(text, form)]
+    cuts = _joined([*given, *_lookalikes(text)])
+    while cuts:
+        # What touched a secret may be one too, now that a word begins where it begins: so that nothing more is
+        # found in a text whose secrets are gone.
+        left = within(text, 0, [Cut(cut.start, cut.end, "[" * (cut.end - cut.start)) for cut in cuts])
+        more = [cut for cut in _lookalikes(left) if left[cut.start : cut.end].strip("[")]
+        if not more:
+            break
+        cuts = _joined([*cuts, *more])
+    return cuts
 
 
 def _lookalikes(text: str) -> Iterator[Cut]:

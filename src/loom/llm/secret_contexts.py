@@ -126,15 +126,10 @@ _DATABASE = re.compile(
 
 
 def _addresses(text: str) -> Iterator[Found]:
-    taken = -1
-    for match in _DATABASE.finditer(text):
-        taken = match.end()
-        label = None if is_reference(match["secret"], quoted=True) else "db_connection_string"
-        yield Found(*match.span("secret"), label)
-    for match in _USERINFO.finditer(text):
-        if match.start() >= taken:
-            label = None if is_reference(match["secret"], quoted=True) else "url_password"
-            yield Found(*match.span("secret"), label)
+    for pattern, label in ((_DATABASE, "db_connection_string"), (_USERINFO, "url_password")):
+        for match in pattern.finditer(text):
+            sure = not is_reference(match["secret"], quoted=True)
+            yield Found(*match.span("secret"), label if sure else None)
     for match in _USERINFO_SO_FAR.finditer(text):
         yield Found(*match.span("secret"), None)
 

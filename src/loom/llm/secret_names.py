@@ -24,6 +24,8 @@ _NAMED = re.compile(
     r"|'(?P<single>(?:[^'\\\r\n]|\\[^\r\n]){1,4096}+)"
     r"|(?P<bare>(?:[^\s\"'`&;<>\[\\]|\\[^\s\"'`]){1,4096}+))"
 )
+_FETCHED = re.compile(r"\[(?!REDACTED)")  # what stands before it holds secrets, as in config["password"]
+_SIGN = re.compile(r"[ \t]{1,4}(?::?=|:[ \t])")  # what stands before it is a name itself
 _VALUES = ("bare", "double", "single", "double_escaped", "single_escaped")
 _NAME_CHARS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
@@ -42,14 +44,19 @@ _HARMLESS = re.compile(
 
 def named_values(text: str) -> Iterator[Found]:
     """Every value of ``text`` whose name ends like a secret's."""
-    for match in _NAMED.finditer(text):
+    position = 0
+    while match := _NAMED.search(text, position):
+        position = match.end()
         kind = next(kind for kind in _VALUES if match[kind] is not None)
         start, reach = match.span(kind)
         value = text[start:reach] if kind != "bare" else text[start:reach].rstrip(".,:!?)}")
         before = _NAME_CHARS.match(text[max(0, match.start() - 64) : match.start()][::-1])
         name = (before.group()[::-1] if before else "") + match["word"]
-        fetched = kind == "bare" and text[reach : reach + 1] == "["  # config["password"]
-        label = _label(name, match["sign"], kind != "bare", value) if value and not fetched else None
+        label = _label(name, match["sign"], kind != "bare", value) if value else None
+        if kind == "bare" and _FETCHED.match(text, reach):
+            label = None
+        if label is None and kind == "bare" and _SIGN.match(text, reach):
+            position = start
         yield Found(start, start + len(value), label, reach)
 
 
@@ -84,7 +91,7 @@ def _label(name: str, sign: str, quoted: bool, value: str) -> str | None:
 
 
 def _is_secret_name(name: str, plain: str, upper: bool) -> bool:
-    if _HARMLESS.search(name.lower()):
+    if _HARMLESS.search(name.lower()) or name.startswith("REDACTED_"):
         return False
     if plain.endswith("key"):
         return plain.endswith(_SECRET_KEYS) or (upper and re.search(r"(?:\A|[_.-])KEY\Z", name) is not None)
