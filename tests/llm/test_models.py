@@ -421,3 +421,17 @@ async def test_a_declared_model_is_asked_as_often_at_once_as_it_says() -> None:
 def test_limits_of_a_model_must_let_something_through(wrong: Any) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Model.openai("m", **wrong)
+
+
+async def test_a_declared_model_asks_for_the_cache_of_its_service() -> None:
+    async with ModelServer(["Hello", "Hello"]) as server:
+        for ttl in ("5m", "1h"):
+            model = Model.anthropic("m", base_url=server.base_url, api_key=KEY, prompt_cache=ttl)
+            made = make_provider(model, environ={})
+            await made.chat(HELLO)
+            await made.aclose()
+        first, second = ([*request.body["messages"][-1]["content"]][-1] for request in server.requests)
+    assert first["cache_control"] == {"type": "ephemeral"}
+    assert second["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    with pytest.raises(ConfigError, match="prompt_cache"):
+        Model.anthropic("m", prompt_cache="2h")  # type: ignore[arg-type]

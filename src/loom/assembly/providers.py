@@ -74,6 +74,8 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         options["organization"] = model.organization
     if wire == "openai":
         options |= _structured(model)
+    if wire == "anthropic" and model.prompt_cache is not None:
+        options |= {"prompt_caching": True, "cache_ttl": model.prompt_cache}
     return _adapter(wire)(**options)
 
 
