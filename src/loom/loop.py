@@ -18,16 +18,10 @@ import msgspec
 
 from .errors import ConfigError, HookFailed, to_exception
 from .events import (
-    ErrorRaised,
     Event,
-    RunFinished,
     RunStarted,
     TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    ToolFinished,
     ToolRequested,
-    ToolStarted,
 )
 from .hitl.base import Human
 from .kernel.budget import Budget
@@ -36,16 +30,9 @@ from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
 from .kernel.loop import drive
 from .kernel.state import State
-from .llm.base import ContentDeltaEvent, LLMProvider, ThinkingDeltaEvent, ToolCallDeltaEvent
+from .llm.base import ContentDeltaEvent, LLMProvider
 from .llm.registry import ProviderRegistry
-from .loop_events import (
-    DoneEvent,
-    ErrorEvent,
-    LimitReachedEvent,
-    ToolExecResultEvent,
-    ToolExecStartEvent,
-    TurnEvent,
-)
+from .loop_events import DoneEvent, TurnEvent, in_harness_words
 from .media import attached
 from .policies.governance import GovernancePolicy
 from .requests import Answer, Request
@@ -56,7 +43,9 @@ from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry
 from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
 
-_REPORTED = frozenset({"stuck", "output_truncated", "content_filter", "refusal", "empty_reply"})
+_REPORTED = frozenset(
+    {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
+)
 """Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
 
 
@@ -177,7 +166,7 @@ class Agent:
                     yield wrap(ContentDeltaEvent(event.text))
                     continue
                 turn.see(event)
-                told = _told(event, turn)
+                told = in_harness_words(event, turn.arguments)
                 if told is not None:
                     yield wrap(told)
         result = turn.result()
@@ -334,26 +323,6 @@ class _Turn:
             stop_reason=stop.value if stop else None,
             context=context,
         )
-
-
-def _told(event: Event, turn: _Turn) -> TurnEvent | None:
-    """A kernel event in the harness's words."""
-    match event:
-        case ThinkingDelta():
-            return ThinkingDeltaEvent(event.text)
-        case ToolCallDelta():
-            return ToolCallDeltaEvent(event.index, event.call_id, event.name, event.arguments or None)
-        case ToolStarted():
-            return ToolExecStartEvent(event.call_id, event.name, turn.arguments.get(event.call_id, "{}"))
-        case ToolFinished():
-            return ToolExecResultEvent(event.call_id, event.name, event.result.text, event.outcome != "ok")
-        case RunFinished() if event.state is RunState.LIMIT_REACHED:
-            return LimitReachedEvent(event.iterations)
-        case ErrorRaised():
-            error = event.error
-            return ErrorEvent(error.message, error.code, error.status, error.retryable)
-        case _:
-            return None
 
 
 async def _with_files_read(messages: list[ChatMessage]) -> list[ChatMessage]:

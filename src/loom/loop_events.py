@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
+from .events import ErrorRaised, Event, RunFinished, ThinkingDelta, ToolCallDelta, ToolFinished, ToolStarted
 from .llm.base import ContentDeltaEvent, ThinkingDeltaEvent, ToolCallDeltaEvent
+from .types import RunState
 
 
 class ToolExecStartEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_start"):
@@ -65,3 +68,23 @@ TurnEvent = (
     | ErrorEvent
     | DoneEvent
 )
+
+
+def in_harness_words(event: Event, arguments: Mapping[str, str]) -> TurnEvent | None:
+    """A kernel event as the harness tells it; None for one it does not. ``arguments`` are those of calls by id."""
+    match event:
+        case ThinkingDelta():
+            return ThinkingDeltaEvent(event.text)
+        case ToolCallDelta():
+            return ToolCallDeltaEvent(event.index, event.call_id, event.name, event.arguments or None)
+        case ToolStarted():
+            return ToolExecStartEvent(event.call_id, event.name, arguments.get(event.call_id, "{}"))
+        case ToolFinished():
+            return ToolExecResultEvent(event.call_id, event.name, event.result.text, event.outcome != "ok")
+        case RunFinished() if event.state is RunState.LIMIT_REACHED:
+            return LimitReachedEvent(event.iterations)
+        case ErrorRaised():
+            error = event.error
+            return ErrorEvent(error.message, error.code, error.status, error.retryable)
+        case _:
+            return None

@@ -48,15 +48,7 @@ from ..types import (
 )
 from .transcript import Transcript
 
-CUT_SHORT = frozenset(
-    {
-        StopReason.LENGTH,
-        StopReason.CONTEXT_FULL,
-        StopReason.CONTENT_FILTER,
-        StopReason.REFUSAL,
-        StopReason.PAUSED,
-    }
-)
+CUT_SHORT = frozenset(StopReason) - {StopReason.STOP, StopReason.TOOL_USE, StopReason.UNKNOWN}
 """Ways to stop that leave a reply unfinished; the last of its calls may lack half its arguments."""
 
 
