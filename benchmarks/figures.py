@@ -53,7 +53,9 @@ class Job:
 GROWTH = Figure("growth", "a step at 200 / at 50", "ratio", None, Goal(1.2))
 TURN_GROWTH = Figure("turn_growth", "a turn at 1000 / at 10", "ratio", None, Goal(1.5))
 BYTES_GROWTH = Figure("turn_bytes_growth", "bytes a turn, to 1000 / to 100", "ratio", None, Goal(1.1))
+STREAMS_GROWTH = Figure("streams_growth", "a stream among 1,000 / among 100", "ratio", None, Goal(1.2))
 _RATIOS = (
+    (STREAMS_GROWTH, "streams@1000", "streams@100"),
     (GROWTH, "step@200", "step@50"),
     (TURN_GROWTH, "turn@1000", "turn@10"),
     (BYTES_GROWTH, "turn_bytes@1000", "turn_bytes@100"),
@@ -110,6 +112,10 @@ _TOKEN = (
     Figure("token_paced", "CPU of a streamed token, one a millisecond", "us"),
     Figure("first_token", "time to the first token, paced, wall", "ms"),
 )
+_STREAMS = (
+    Figure("streams@100", "CPU of a stream of 50 tokens, 100 at once", "ms"),
+    Figure("streams@1000", "the same, 1,000 at once", "ms"),
+)
 _PARKED = (
     Figure("parked", "a run that waits, nobody asked, traced", "KiB", None, Goal(8)),
     Figure("parked_rss", "the same, resident", "KiB", None),
@@ -155,6 +161,7 @@ def plan(*, quick: bool, steps: Sequence[int] = (10, 50, 200)) -> list[Job]:
         Job("parallel", "parallel", {"calls": 16, "repeats": 3 if quick else 5}, _PARALLEL),
         _concurrent(200 if quick else 1000),
         Job("token", "token", {"burst": 2000, "paced": 200, "repeats": 2 if quick else 5}, _TOKEN),
+        Job("streams", "streams", {"counts": [100, 1000], "tokens": 50, "delay": 1500}, _STREAMS),
         _durable(100 if quick else 1000),
         *(
             Job("parked", "parked", {"count": 200 if quick else 1000, "attached": attached}, figures)

@@ -69,7 +69,7 @@ OURS = (
     ),
 )
 
-_BY_WIRE = ("step", "token")
+_BY_WIRE = ("step", "token", "streams")
 WIRES = tuple(
     Row(
         f"loom_{wire}",

@@ -137,6 +137,21 @@ async def token(client: Client, server: str, burst: int, paced: int, repeats: in
     return figures
 
 
+async def streams(client: Client, server: str, counts: list[int], tokens: int, delay: int) -> Figures:
+    """CPU milliseconds of one stream among so many at once; none ends before the last has begun."""
+    if (allowed := raise_descriptor_limit()) < max(counts) + 50:
+        raise Wrong(f"this system allows {allowed} open files, too few for {max(counts)} streams at once")
+    script = Script(tokens=tokens, delay=delay)
+    agent = client.agent(server + script.path, [client.tool(Tools().add())])
+    await _checked_stream(client, agent, script)
+    figures: Figures = {}
+    for count in counts:
+        with spending() as spent:
+            await asyncio.gather(*(_checked_stream(client, agent, script) for _ in range(count)))
+        figures[f"streams@{count}"] = spent.cpu * 1000 / count
+    return figures
+
+
 async def durable(client: Client, server: str, turns: int, seconds: float) -> Figures:
     """A session kept in SQLite: CPU milliseconds of a turn, early and late; bytes a turn on disk.
 
@@ -200,6 +215,7 @@ SCENARIOS: dict[str, Callable[..., Awaitable[Figures]]] = {
     "parallel": parallel,
     "concurrent": concurrent,
     "token": token,
+    "streams": streams,
     "durable": durable,
     "parked": parked,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 
@@ -69,6 +70,32 @@ async def raw_server(reply: Callable[[bytes], Reply]) -> AsyncGenerator[RawServe
         over.set()
         server.close()
         await asyncio.gather(*handlers, return_exceptions=True)
+
+
+@contextmanager
+def raw_server_apart(reply: Callable[[bytes], Reply]) -> Generator[RawServer]:
+    """The same on an event loop of its own, so that its work is not taken for the client's."""
+    ready, over, found = (
+        threading.Event(),
+        asyncio.Event(),
+        list[tuple[RawServer, asyncio.AbstractEventLoop]](),
+    )
+
+    async def serve() -> None:
+        async with raw_server(reply) as server:
+            found.append((server, asyncio.get_running_loop()))
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    ready.wait()
+    server, loop = found[0]
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 def http(
