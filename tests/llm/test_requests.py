@@ -371,7 +371,7 @@ async def test_sounds_go_by_their_content() -> None:
             "type": "input_audio",
             "input_audio": {"data": encoded, "format": form},
         }
-    with pytest.raises(ConfigError, match="audio parts by their content"):
+    with pytest.raises(ConfigError, match="audio parts from an address; send its content"):
         await body(openai("http://h/v1"), picture(AudioPart("https://x.example/a.wav")))
 
 
@@ -451,7 +451,7 @@ async def test_a_pdf_is_a_document_or_a_file() -> None:
         "type": "file",
         "file": {"filename": "document.pdf", "file_data": paper.source},
     }
-    with pytest.raises(ConfigError, match="by their content"):
+    with pytest.raises(ConfigError, match="file parts from an address; send its content"):
         await body(openai("http://h/v1"), picture(FilePart("https://x.example/paper.pdf")))
 
 

@@ -31,13 +31,12 @@ from ..types import (
     VideoPart,
 )
 from .encoding import arguments_object, encode, is_object
-from .media import Media, load_media, media_parts
+from .media import Media, MediaPart, Misfit, load_media, media_parts
 
 ORIGIN = "gemini"
 """What parts of a reply say that only this wire understands them. It names the kept encodings, too."""
 
 _KEY = ORIGIN
-_MEDIA = (ImagePart, AudioPart, VideoPart, FilePart)
 _FILES_HOME = "https://generativelanguage.googleapis.com/v1beta/"
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 # Gemini 3 refuses a reply whose first call is not signed. For calls of other models, which nobody signed, its
@@ -132,7 +131,12 @@ async def _load(message: ChatMessage) -> dict[str, Media]:
     if kept and message.content is not None:
         rest = tuple(part for part in message.content if getattr(part, "source", None) not in kept)
         message = replace(message, content=rest)
-    return kept | await load_media(message, _MEDIA, "Gemini")
+    _, read = await load_media(message, _fitting)
+    return kept | read
+
+
+def _fitting(part: MediaPart, role: Role) -> Misfit | None:
+    return None
 
 
 def _google_address(source: str) -> str | None:
