@@ -108,7 +108,12 @@ async def test_an_anthropic_conversation() -> None:
                 {"type": "redacted_thinking", "data": "enc=="},
                 {"type": "text", "text": "Adding."},
                 {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1, "b": 2}},
-                {"type": "tool_use", "id": "functions_add_1", "name": "add", "input": {"_raw": "{broken"}},
+                {
+                    "type": "tool_use",
+                    "id": "functions_add_1_6050f1056973",
+                    "name": "add",
+                    "input": {"_raw": "{broken"},
+                },
             ],
         },
         {
@@ -117,7 +122,7 @@ async def test_an_anthropic_conversation() -> None:
                 {"type": "tool_result", "tool_use_id": "c1", "content": "3"},
                 {
                     "type": "tool_result",
-                    "tool_use_id": "functions_add_1",
+                    "tool_use_id": "functions_add_1_6050f1056973",
                     "content": "a is missing",
                     "is_error": True,
                 },

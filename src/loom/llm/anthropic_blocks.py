@@ -25,7 +25,7 @@ from ..types import (
     ToolSpec,
 )
 from .anthropic_opaque import ORIGIN, container_id, extras_of, opaque_block, text_blocks
-from .encoding import arguments_object, encode, parameters, wire_name
+from .encoding import arguments_object, encode, parameters, wire_id, wire_name
 from .media import Media, MediaPart, Misfit, load_media, refuse_misfits
 
 # Where a message keeps its encoding: its blocks, joined; empty when it has nothing to say on this wire.
@@ -153,13 +153,14 @@ def _thinking(part: ThinkingPart) -> list[dict[str, Any]]:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     arguments = Raw(arguments_object(call.arguments).encode("utf-8", "replace"))
-    # Ids of other services have dots and colons, which this API refuses.
-    block = {"type": "tool_use", "id": wire_name(call.id), "name": call.name, "input": arguments}
+    # Ids of other services have dots and colons, which this API refuses, as names that a model made up may.
+    named = {"id": wire_id(call.id), "name": wire_name(call.name)}
+    block = {"type": "tool_use", **named, "input": arguments}
     return {**extras_of(call), **block}
 
 
 def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": wire_name(message.tool_call_id or "")}
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": wire_id(message.tool_call_id or "")}
     if content := _blocks(message, media):
         plain = all(not isinstance(part, Raw) and part["type"] == "text" for part in content)
         block["content"] = _text(message) if plain else content

@@ -9,7 +9,7 @@ from typing import Any
 from ..types import AudioPart, ChatMessage, FilePart, ImagePart, Part, Role, TextPart
 from .encoding import encode
 from .media import Media, MediaPart, Misfit, data_type, is_address, load_media, refuse_misfits
-from .openai_items import ORIGIN
+from .openai_items import ORIGIN, call_id_of
 from .openai_replay import Form, items_of
 
 # Where a message keeps its encoding: its items, joined. The forms differ only in what a model said.
@@ -80,7 +80,8 @@ def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, 
         shown = [_part(part, media) for part in message.content or () if not isinstance(part, str | TextPart)]
         output = [{"type": "input_text", "text": text}] if text else []
         output += [part for part in shown if part is not None]
-    return {"type": "function_call_output", "call_id": message.tool_call_id or "", "output": output}
+    called = call_id_of(message.tool_call_id or "")
+    return {"type": "function_call_output", "call_id": called, "output": output}
 
 
 def _content(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:

@@ -166,7 +166,8 @@ def _text_part(text: str) -> dict[str, Any]:
 
 
 def _call(call: ToolCall, dialect: Dialect) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": arguments_object(call.arguments)}
+    # A model may call what there is not, by a name that the service refuses to hear again.
+    function = {"name": wire_name(call.name), "arguments": arguments_object(call.arguments)}
     body: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
     if dialect.thought_signatures and call.signature and not call.signature.startswith("{"):
         body["extra_content"] = {"google": {"thought_signature": call.signature}}
