@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pytest
+import responses_shapes
 from runs import check_sound, hostile_run
 
 from loom.types import RunState
@@ -38,7 +39,8 @@ def function(name: Json = "add", **fields: Json) -> Json:
     return {"functionCall": {"name": name, **fields}}
 
 
-WHOLE: dict[str, dict[str, tuple[Json, str]]] = {
+WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
+    "openai_responses": responses_shapes.WHOLE,
     "openai_chat": {
         "an empty object": ({}, NONE),
         "a string": ("hello", NONE),
@@ -239,7 +241,8 @@ END = [
 SAID = [start(type="text", text=""), grow(type="text_delta", text="Hello"), stop_block()]
 USED = start(type="tool_use", id="t1", name="add", input={})
 
-STREAMS: dict[str, dict[str, tuple[list[Json], str]]] = {
+STREAMS: dict[str, dict[str, tuple[list[Json], str | None]]] = {
+    "openai_responses": responses_shapes.STREAMS,
     "openai_chat": {
         "only the end": (["[DONE]"], NONE),
         "an end before any words": ([chunk("stop"), "[DONE]"], NONE),
@@ -380,7 +383,7 @@ def _judge(outcome: Any, wire: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(("wire", "body", "expected"), _case(WHOLE))
-async def test_a_whole_reply(wire: str, body: Json, expected: str) -> None:
+async def test_a_whole_reply(wire: str, body: Json, expected: str | None) -> None:
     _judge(await hostile_run(wire, json.dumps(body).encode(), streamed=False), wire, expected)
 
 

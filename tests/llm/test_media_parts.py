@@ -12,12 +12,24 @@ from typing import Any
 
 import msgspec
 import pytest
-from wires import CONVERSATION, WIRES, anthropic, gemini, openai
+from wires import CONVERSATION, WIRES, anthropic, gemini, openai, responses
 
+import loom
 from loom import media
 from loom.errors import ConfigError
-from loom.llm.media import Media, load_media, read_media
-from loom.types import AudioPart, ChatMessage, FilePart, ImagePart, Part, Role, TextPart, VideoPart
+from loom.llm.media import Media, MediaPart, Misfit, load_media, read_media, refuse_misfits
+from loom.testing import ModelServer, call
+from loom.types import (
+    AudioPart,
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    Role,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    VideoPart,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 ENCODED = base64.b64encode(PNG).decode()
@@ -57,7 +69,7 @@ async def attempt(wire: Any, *messages: ChatMessage) -> tuple[str, str]:
         return "", str(error)
 
 
-def message(role: Role, *parts: Part) -> ChatMessage:
+def message(role: Role, *parts: MediaPart) -> ChatMessage:
     return ChatMessage(role, (TextPart("Look:"), *parts), tool_call_id="c" if role is Role.TOOL else None)
 
 
@@ -133,11 +145,108 @@ async def test_addresses_are_passed_on_whatever_their_capitals() -> None:
     ]
 
 
+# --- what a wire has no place for --------------------------------------------------------------------
+
+SOUND = AudioPart("data:audio/wav;base64,UklGRg==")
+OGG = AudioPart("data:audio/ogg;base64,T2dnUw==")
+FAR_SOUND = AudioPart("https://x.example/a.wav")
+FILM = VideoPart("data:video/mp4;base64,AAAA")
+FAR_PDF = FilePart("https://x.example/a.pdf")
+MISFITS: list[tuple[Any, MediaPart, str]] = [
+    (anthropic, SOUND, "[an audio part was left out: this service takes none]"),
+    (anthropic, FILM, "[a video part was left out: this service takes none]"),
+    (openai, FILM, "[a video part was left out: this service takes none]"),
+    (openai, FAR_SOUND, "[an audio part was left out: this service takes none from an address]"),
+    (openai, FAR_PDF, "[a file part was left out: this service takes none from an address]"),
+    (responses, FILM, "[a video part was left out: this service takes none]"),
+    (responses, FAR_SOUND, "[an audio part was left out: this service takes none from an address]"),
+    (responses, OGG, "[an audio part was left out: this service takes none of type audio/ogg]"),
+]
+REPLY = ChatMessage(Role.ASSISTANT, "I see.")
+CALLING = ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "film"),))
+
+
+def texts(sent: Any) -> list[str]:
+    """Every string in a body, in order."""
+    if isinstance(sent, str):
+        return [sent]
+    inner = sent.values() if isinstance(sent, dict) else sent if isinstance(sent, list) else ()
+    return [text for one in inner for text in texts(one)]
+
+
+@pytest.mark.parametrize(("wire", "part", "note"), MISFITS)
+async def test_new_media_without_a_place_are_an_error_every_time(
+    wire: Any, part: MediaPart, note: str
+) -> None:
+    talk = [message(Role.USER), REPLY, message(Role.USER, part)]
+    for more in ([], [message(Role.USER)], [ChatMessage(Role.SYSTEM, "Be brief.")]):
+        _, error = await attempt(wire, *talk, *more)
+        assert "parts" in error
+        assert "cannot be sent" in error
+    # Whatever was encoded meanwhile: it is told again, and once there is a reply it is a note.
+    assert note in str(await sent(wire, *talk, REPLY, message(Role.USER)))
+    assert (await attempt(wire, *talk))[1] == error
+
+
+@pytest.mark.parametrize(("wire", "part", "note"), MISFITS)
+async def test_old_media_without_a_place_are_a_note_in_their_place(
+    wire: Any, part: MediaPart, note: str
+) -> None:
+    old = ChatMessage(Role.USER, (TextPart("before"), part, TextPart("after")))
+    said = "|".join(texts(await sent(wire, old, REPLY, message(Role.USER))))
+    places = [said.index(text) for text in ("before", note, "after", "I see.")]
+    assert places == sorted(places)
+    assert part.source not in said
+    alone = await sent(wire, ChatMessage(Role.USER, (part,)), REPLY, message(Role.USER))
+    assert note in texts(alone)
+
+
+@pytest.mark.parametrize(("wire", "part", "note"), [*MISFITS, (responses, SOUND, MISFITS[0][2])])
+async def test_a_tool_may_return_media_without_a_place(wire: Any, part: MediaPart, note: str) -> None:
+    picture = ImagePart(f"data:image/png;base64,{ENCODED}")
+    note = note.partition(" none")[0]  # of some kinds a tool has no place for any
+    result = ChatMessage(Role.TOOL, (TextPart("Here:"), part, picture), tool_call_id="c", name="film")
+    body = str(await sent(wire, message(Role.USER), CALLING, result))
+    assert note in body
+    assert ENCODED in body
+    alone = ChatMessage(Role.TOOL, (part,), tool_call_id="c", name="film")
+    assert note in str(await sent(wire, message(Role.USER), CALLING, alone))
+
+
+async def test_gemini_has_a_place_for_everything() -> None:
+    for part in (SOUND, OGG, FAR_SOUND, FILM, FAR_PDF):
+        body = str(await sent(gemini, message(Role.USER, part), REPLY, message(Role.USER)))
+        assert part.source.rpartition(",")[2] in body
+        assert "left out" not in body
+
+
+async def test_a_tool_result_without_a_place_does_not_end_a_run() -> None:
+    @loom.tool
+    def listen() -> ToolResult:
+        """Records a sound."""
+        return ToolResult("Recorded.", content_parts=(SOUND,))
+
+    async with (
+        ModelServer([call("listen"), "Heard.", "Again."]) as server,
+        anthropic(server.base_url) as model,
+    ):
+        session = loom.Agent(model=model, tools=[listen]).session()
+        assert (await session.run("Listen")).output == "Heard."
+        assert (await session.run("Once more")).output == "Again."
+    assert MISFITS[0][2] in str(server.requests[-1].body)
+
+
+def films_only(part: MediaPart, role: Role) -> Misfit | None:
+    return None if isinstance(part, VideoPart) else Misfit()
+
+
 async def test_loading_by_kind() -> None:
-    film = VideoPart("data:video/mp4;base64,AAAA")
-    loaded = await load_media(message(Role.USER, film), (VideoPart,), "that wire")
-    assert loaded == {film.source: Media("video/mp4", "AAAA")}
-    with pytest.raises(ConfigError, match="that wire cannot be sent video parts"):
-        await load_media(message(Role.TOOL, film), (ImagePart,), "that wire")
-    assert await load_media(message(Role.ASSISTANT, film), (ImagePart,), "that wire") == {}
-    assert await load_media(ChatMessage(Role.USER, "text"), (), "that wire") == {}
+    film = message(Role.USER, FILM)
+    assert await load_media(film, films_only) == (film, {FILM.source: Media("video/mp4", "AAAA")})
+    refuse_misfits([film], films_only, "that wire")
+    with pytest.raises(ConfigError, match="that wire cannot be sent audio parts; turn the audio into text"):
+        refuse_misfits([message(Role.USER, SOUND)], films_only, "that wire")
+    showed = message(Role.ASSISTANT, SOUND)
+    assert await load_media(showed, films_only) == (showed, {})
+    text = ChatMessage(Role.USER, "text")
+    assert await load_media(text, films_only) == (text, {})

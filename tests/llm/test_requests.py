@@ -108,7 +108,12 @@ async def test_an_anthropic_conversation() -> None:
                 {"type": "redacted_thinking", "data": "enc=="},
                 {"type": "text", "text": "Adding."},
                 {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1, "b": 2}},
-                {"type": "tool_use", "id": "functions_add_1", "name": "add", "input": {"_raw": "{broken"}},
+                {
+                    "type": "tool_use",
+                    "id": "functions_add_1_6050f1056973",
+                    "name": "add",
+                    "input": {"_raw": "{broken"},
+                },
             ],
         },
         {
@@ -117,7 +122,7 @@ async def test_an_anthropic_conversation() -> None:
                 {"type": "tool_result", "tool_use_id": "c1", "content": "3"},
                 {
                     "type": "tool_result",
-                    "tool_use_id": "functions_add_1",
+                    "tool_use_id": "functions_add_1_6050f1056973",
                     "content": "a is missing",
                     "is_error": True,
                 },
@@ -371,7 +376,7 @@ async def test_sounds_go_by_their_content() -> None:
             "type": "input_audio",
             "input_audio": {"data": encoded, "format": form},
         }
-    with pytest.raises(ConfigError, match="audio parts by their content"):
+    with pytest.raises(ConfigError, match="audio parts from an address; send its content"):
         await body(openai("http://h/v1"), picture(AudioPart("https://x.example/a.wav")))
 
 
@@ -451,7 +456,7 @@ async def test_a_pdf_is_a_document_or_a_file() -> None:
         "type": "file",
         "file": {"filename": "document.pdf", "file_data": paper.source},
     }
-    with pytest.raises(ConfigError, match="by their content"):
+    with pytest.raises(ConfigError, match="file parts from an address; send its content"):
         await body(openai("http://h/v1"), picture(FilePart("https://x.example/paper.pdf")))
 
 

@@ -283,14 +283,13 @@ async def test_media_a_tool_returned_are_in_its_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "part", "why"),
+    ("part", "why"),
     [
-        (Role.USER, VideoPart("https://x.example/a.mp4"), "video parts"),
-        (Role.USER, AudioPart("https://x.example/a.wav"), "audio parts .* from an address"),
-        (Role.USER, AudioPart("data:audio/ogg;base64,T2dn"), "audio parts .* audio/ogg"),
-        (Role.TOOL, AudioPart("data:audio/wav;base64,UklGRg=="), "result of a tool, cannot be sent audio"),
+        (VideoPart("https://x.example/a.mp4"), "video parts"),
+        (AudioPart("https://x.example/a.wav"), "audio parts from an address"),
+        (AudioPart("data:audio/ogg;base64,T2dn"), "audio parts of type audio/ogg"),
     ],
 )
-async def test_media_that_cannot_be_sent_is_refused(role: Role, part: Part, why: str) -> None:
+async def test_media_that_cannot_be_sent_is_refused(part: Part, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        await sent(ChatMessage(role, (part,), tool_call_id="c"))
+        await sent(ChatMessage(Role.USER, (part,)))

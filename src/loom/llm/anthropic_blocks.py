@@ -25,8 +25,8 @@ from ..types import (
     ToolSpec,
 )
 from .anthropic_opaque import ORIGIN, container_id, extras_of, opaque_block, text_blocks
-from .encoding import arguments_object, encode, parameters, wire_name
-from .media import Media, load_media
+from .encoding import arguments_object, encode, parameters, wire_id, wire_name
+from .media import Media, MediaPart, Misfit, load_media, refuse_misfits
 
 # Where a message keeps its encoding: its blocks, joined; empty when it has nothing to say on this wire.
 _KEY = "anthropic"
@@ -43,6 +43,7 @@ def system_text(messages: Sequence[ChatMessage]) -> str:
 
 async def conversation(messages: Sequence[ChatMessage], mark: bytes = b"") -> Raw:
     """The messages as a JSON array, neighbours of one role joined; ``mark`` goes to the last user turns."""
+    refuse_misfits(messages, _fitting, "Anthropic")
     pieces: list[bytes] = []
     ends: list[int] = []  # where in the pieces the user's turns end
     speaker: bytes | None = None
@@ -101,13 +102,17 @@ def tool_object(tool: ToolSpec) -> dict[str, Any]:
 async def _encode(message: ChatMessage) -> bytes:
     if message.role is Role.ASSISTANT:
         return encode(_reply(message))[1:-1]
-    media = await load_media(message, (ImagePart, FilePart), "Anthropic")
+    message, media = await load_media(message, _fitting)
     if message.role is Role.TOOL:
         return encode([_tool_result(message, media)])[1:-1]
     blocks = _blocks(message, media)
     if not blocks:
         blocks = [{"type": "text", "text": "(empty message)"}]  # the API refuses a turn without text
     return encode(blocks)[1:-1]
+
+
+def _fitting(part: MediaPart, role: Role) -> Misfit | None:
+    return None if isinstance(part, ImagePart | FilePart) else Misfit()
 
 
 def _reply(message: ChatMessage) -> list[Any]:
@@ -148,13 +153,14 @@ def _thinking(part: ThinkingPart) -> list[dict[str, Any]]:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     arguments = Raw(arguments_object(call.arguments).encode("utf-8", "replace"))
-    # Ids of other services have dots and colons, which this API refuses.
-    block = {"type": "tool_use", "id": wire_name(call.id), "name": call.name, "input": arguments}
+    # Ids of other services have dots and colons, which this API refuses, as names that a model made up may.
+    named = {"id": wire_id(call.id), "name": wire_name(call.name)}
+    block = {"type": "tool_use", **named, "input": arguments}
     return {**extras_of(call), **block}
 
 
 def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": wire_name(message.tool_call_id or "")}
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": wire_id(message.tool_call_id or "")}
     if content := _blocks(message, media):
         plain = all(not isinstance(part, Raw) and part["type"] == "text" for part in content)
         block["content"] = _text(message) if plain else content

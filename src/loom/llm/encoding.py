@@ -6,6 +6,7 @@ encoded tools, and schemas in the strict dialect.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,6 +64,15 @@ def arguments_object(text: str) -> str:
 def wire_name(name: str) -> str:
     """``name`` in the alphabet all services take for names and ids."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"
+
+
+def wire_id(given: str) -> str:
+    """An id in that alphabet: ``given`` itself, or what of it fits with a digest, so that no two become one."""
+    named = wire_name(given)
+    if named == given:
+        return given
+    digest = hashlib.blake2b(encode(given), digest_size=6).hexdigest()
+    return f"{named[:51]}_{digest}"
 
 
 class ToolFragments:

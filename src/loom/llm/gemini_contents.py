@@ -30,15 +30,15 @@ from ..types import (
     ToolCall,
     VideoPart,
 )
-from .encoding import arguments_object, encode, is_object
-from .media import Media, load_media, media_parts
+from .encoding import arguments_object, encode, is_object, wire_name
+from .media import Media, MediaPart, Misfit, load_media, media_parts
 
 ORIGIN = "gemini"
 """What parts of a reply say that only this wire understands them. It names the kept encodings, too."""
 
 _KEY = ORIGIN
-_MEDIA = (ImagePart, AudioPart, VideoPart, FilePart)
 _FILES_HOME = "https://generativelanguage.googleapis.com/v1beta/"
+_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 # Gemini 3 refuses a reply whose first call is not signed. For calls of other models, which nobody signed, its
 # documentation names this word: base64 of "skip_thought_signature_validator". Older models ignore it.
@@ -132,7 +132,12 @@ async def _load(message: ChatMessage) -> dict[str, Media]:
     if kept and message.content is not None:
         rest = tuple(part for part in message.content if getattr(part, "source", None) not in kept)
         message = replace(message, content=rest)
-    return kept | await load_media(message, _MEDIA, "Gemini")
+    _, read = await load_media(message, _fitting)
+    return kept | read
+
+
+def _fitting(part: MediaPart, role: Role) -> Misfit | None:
+    return None
 
 
 def _google_address(source: str) -> str | None:
@@ -198,12 +203,17 @@ def _sign(parts: list[dict[str, Any] | Raw], thought: ThinkingPart) -> None:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     function: dict[str, Any] = {"id": call.id} if call.id else {}
-    function["name"] = call.name
+    function["name"] = _name(call.name)
     function["args"] = Raw(arguments_object(call.arguments).encode("utf-8", "replace"))
     part: dict[str, Any] = {"functionCall": function}
-    if call.signature is not None:
+    if call.signature is not None and not call.signature.startswith("{"):  # which is Anthropic's
         part["thoughtSignature"] = call.signature
     return part
+
+
+def _name(called: str) -> str:
+    """The name of a call as the service takes it; a model may make one up that it refuses to hear again."""
+    return called if _NAME.fullmatch(called) else wire_name(called)
 
 
 def _opaque(part: OpaquePart) -> Raw:
@@ -229,7 +239,7 @@ def _tool_result(
     message: ChatMessage, messages: Sequence[ChatMessage], media: Mapping[str, Media]
 ) -> bytes | tuple[bytes, bytes]:
     function: dict[str, Any] = {"id": message.tool_call_id} if message.tool_call_id else {}
-    function["name"] = message.name or _called(message.tool_call_id, messages)
+    function["name"] = _name(message.name or _called(message.tool_call_id, messages))
     function["response"] = {"error" if message.is_error else "result": text_of(message)}
     result = encode({"functionResponse": function})
     if not media:

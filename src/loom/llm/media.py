@@ -2,13 +2,18 @@
 
 A wire opens no files: what a part names may come from a model, a service or an edited log. ``data:`` URLs are
 validated, web addresses passed on, and paths refused; reading files is ``loom.media``, for application code.
+
+What a wire has no place for is an error while it is new, so that the application learns of it. Later, and in the
+result of a tool, a note stands in its place: it would else fail every further request of the conversation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from ..errors import ConfigError
 from ..safety.media import (
@@ -18,11 +23,16 @@ from ..safety.media import (
     decode_base64,
     fault_of,
     kind_of,
+    names_file,
     split_data_url,
+    with_article,
 )
-from ..types import ChatMessage, Role
+from ..types import ChatMessage, Part, Role, TextPart
 
-__all__ = ["MAX_MEDIA_BYTES", "Media", "MediaPart", "load_media", "media_parts", "read_media"]
+__all__ = [
+    "MAX_MEDIA_BYTES", "Media", "MediaPart", "Misfit", "data_type", "is_address", "load_media", "media_parts",
+    "read_media", "refuse_misfits",
+]  # fmt: skip
 
 # Decoding so much takes about a millisecond; more is checked beside the event loop.
 _AT_ONCE = 512 * 1024
@@ -46,26 +56,76 @@ class Media(NamedTuple):
         return decode_base64(self.base64).decode("utf-8-sig", "replace")
 
 
-async def load_media(message: ChatMessage, accepts: tuple[type, ...], wire: str) -> dict[str, Media]:
-    """The media of ``message`` by source, those of a kind in ``accepts``.
+class Misfit(NamedTuple):
+    """Why a wire has no place for a part: for none of its kind, or for none that is ``such``.
 
-    Raises ConfigError for a part of another kind, naming ``wire``, for a path, and for a ``data:`` URL that is
-    none. What the assistant itself showed and this wire has no place for is left out instead.
+    ``instead`` says what the application can do.
+    """
+
+    such: str = ""
+    instead: str = ""
+
+
+Fitting = Callable[[MediaPart, Role], Misfit | None]
+"""What a wire says of a part in a message of that role; None when it takes it."""
+
+
+def refuse_misfits(messages: Sequence[ChatMessage], fitting: Fitting, wire: str) -> None:
+    """Raise ConfigError when the user's newest message holds a part that ``wire`` has no place for.
+
+    Newest are those that no reply follows.
+    """
+    for message in reversed(messages):
+        if message.role is Role.ASSISTANT:
+            return
+        if message.role is not Role.USER:
+            continue
+        for part in media_parts(message):
+            if misfit := fitting(part, Role.USER):
+                kind = kind_of(part)
+                instead = misfit.instead or f"turn the {kind} into text or an image first"
+                raise ConfigError(f"{wire} cannot be sent {kind} parts{misfit.such}; {instead}")
+
+
+async def load_media(message: ChatMessage, fitting: Fitting) -> tuple[ChatMessage, dict[str, Media]]:
+    """``message`` as a wire can carry it, and its media by source.
+
+    A note stands for each part that does not fit. What the assistant itself showed has no note: it is just not
+    among the media. Raises ConfigError for a path and for a ``data:`` URL that is none.
     """
     parts = media_parts(message)
     if not parts:
-        return {}
-    if message.role is Role.ASSISTANT:
-        parts = [part for part in parts if isinstance(part, accepts)]
-    for part in parts:
-        if not isinstance(part, accepts):
-            kind = kind_of(part)
-            raise ConfigError(
-                f"{wire} cannot be sent {kind} parts; turn the {kind} into text or an image first"
-            )
-    if sum(len(part.source) for part in parts) <= _AT_ONCE:
-        return {part.source: read_media(part) for part in parts}
-    return await asyncio.to_thread(lambda: {part.source: read_media(part) for part in parts})
+        return message, {}
+    fit = [part for part in parts if fitting(part, message.role) is None]
+    if len(fit) < len(parts) and message.role is not Role.ASSISTANT:
+        message = _with_notes(message, fitting)
+    if sum(len(part.source) for part in fit) <= _AT_ONCE:
+        return message, {part.source: read_media(part) for part in fit}
+    return message, await asyncio.to_thread(lambda: {part.source: read_media(part) for part in fit})
+
+
+def _with_notes(message: ChatMessage, fitting: Fitting) -> ChatMessage:
+    content: list[Part] = []
+    for part in message.content or ():
+        if isinstance(part, MEDIA_PARTS) and (misfit := fitting(part, message.role)):
+            what = f"{with_article(part)} part was left out: this service takes none{misfit.such}"
+            content.append(TextPart(f"[{what}]"))
+        elif not isinstance(part, str):
+            content.append(part)
+    return replace(message, content=tuple(content))
+
+
+def is_address(part: MediaPart) -> bool:
+    """Whether ``part`` is to be fetched from the web by the service."""
+    return part.source[:5].lower() != "data:" and not names_file(part.source)
+
+
+def data_type(part: MediaPart) -> str:
+    """The media type of the data in ``part``; nothing when it holds none."""
+    try:
+        return split_data_url(part.source)[0]
+    except ValueError:
+        return ""
 
 
 def media_parts(message: ChatMessage) -> Sequence[MediaPart]:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConfigError
 from ..types import AudioPart, ChatMessage, FilePart, ImagePart, Part, Role, TextPart
 from .encoding import encode
-from .media import Media, load_media
-from .openai_items import ORIGIN
+from .media import Media, MediaPart, Misfit, data_type, is_address, load_media, refuse_misfits
+from .openai_items import ORIGIN, call_id_of
 from .openai_replay import Form, items_of
 
 # Where a message keeps its encoding: its items, joined. The forms differ only in what a model said.
@@ -26,10 +25,11 @@ _AUDIO_FORMATS = {
 
 async def fragments_of(messages: Sequence[ChatMessage], form: Form) -> list[bytes]:
     """The items of each message; empty for one that has nothing to say. Raises ConfigError for bad media."""
+    refuse_misfits(messages, _fitting, "this wire")
     key = _KEYS[form]
     for message in messages:
         if key not in message.__dict__:
-            vars(message)[key] = fragment_of(message, form, await _media(message))
+            vars(message)[key] = fragment_of(*await load_media(message, _fitting), form)
     return [message.__dict__[key] for message in messages]
 
 
@@ -38,7 +38,7 @@ def joined(fragments: Iterable[bytes]) -> bytes:
     return b",".join(filter(None, fragments))
 
 
-def fragment_of(message: ChatMessage, form: Form, media: Mapping[str, Media]) -> bytes:
+def fragment_of(message: ChatMessage, media: Mapping[str, Media], form: Form) -> bytes:
     """The items of one message, given its media."""
     if message.role is Role.ASSISTANT:
         return encode(items_of(message, form))[1:-1]
@@ -56,12 +56,19 @@ def fragment_of(message: ChatMessage, form: Form, media: Mapping[str, Media]) ->
     )
 
 
-async def _media(message: ChatMessage) -> Mapping[str, Media]:
-    if message.role is Role.USER:
-        return await load_media(message, (ImagePart, FilePart, AudioPart), "this wire")
-    if message.role is Role.TOOL:
-        return await load_media(message, (ImagePart, FilePart), "this wire, as the result of a tool,")
-    return {}
+def _fitting(part: MediaPart, role: Role) -> Misfit | None:
+    if role is Role.ASSISTANT:
+        return Misfit()  # what it showed goes back among its items, if at all
+    if isinstance(part, ImagePart | FilePart):
+        return None
+    if not isinstance(part, AudioPart) or role is Role.TOOL:
+        return Misfit()
+    if is_address(part):
+        return Misfit(" from an address", "send MP3 or WAV data")
+    kind = data_type(part)
+    if kind and kind not in _AUDIO_FORMATS:
+        return Misfit(f" of type {kind}", "send MP3 or WAV data")
+    return None
 
 
 def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, Any]:
@@ -73,7 +80,8 @@ def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, 
         shown = [_part(part, media) for part in message.content or () if not isinstance(part, str | TextPart)]
         output = [{"type": "input_text", "text": text}] if text else []
         output += [part for part in shown if part is not None]
-    return {"type": "function_call_output", "call_id": message.tool_call_id or "", "output": output}
+    called = call_id_of(message.tool_call_id or "")
+    return {"type": "function_call_output", "call_id": called, "output": output}
 
 
 def _content(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
@@ -101,11 +109,8 @@ def _file(source: str, media: Media) -> dict[str, Any]:
 
 
 def _audio(media: Media) -> dict[str, Any]:
-    kind = _AUDIO_FORMATS.get(media.media_type)
-    if media.url or kind is None:
-        what = "from an address" if media.url else f"of type {media.media_type or 'unknown'}"
-        raise ConfigError(f"this wire takes audio parts as MP3 or WAV data, not {what}")
-    return {"type": "input_audio", "input_audio": {"data": media.base64, "format": kind}}
+    sound = {"data": media.base64, "format": _AUDIO_FORMATS[media.media_type]}
+    return {"type": "input_audio", "input_audio": sound}
 
 
 def _text(message: ChatMessage) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..types import ImagePart, OpaquePart, Part, TextPart, ThinkingPart
 from .base import ReplyBuilder
-from .encoding import encode
+from .encoding import encode, wire_id
 from .reply_calls import CallIds, argument_text
 from .untyped import as_dict, as_list, as_text
 
@@ -25,6 +25,7 @@ TEXT_KEYS = {"output_text": "text", "refusal": "refusal", "summary_text": "text"
 """Which kinds of pieces hold a text, and where; pieces of other kinds stay in the head as they are."""
 HEADED = frozenset({"message", "reasoning", "function_call", "image_generation_call"})
 _CALL_KEYS = frozenset({"type", "id", "status", "call_id", "name", "arguments"})
+_LONGEST_CALL_ID = 64
 _CALL_TEXTS = frozenset({"call_id", "name", "arguments"})
 
 
@@ -53,6 +54,11 @@ def add_items(items: Sequence[dict[str, Any]], builder: ReplyBuilder, ids: CallI
             _add_image(item, builder)
         else:
             builder.part(_opaque(item))
+
+
+def call_id_of(given: str) -> str:
+    """The id of a call, shortened when it is one of another service's that this API finds too long."""
+    return given if len(given) <= _LONGEST_CALL_ID else wire_id(given)
 
 
 def texts_of(item: dict[str, Any]) -> list[str]:

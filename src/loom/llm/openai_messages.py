@@ -27,7 +27,7 @@ from ..types import (
     ToolSpec,
 )
 from .encoding import arguments_object, encode, parameters, wire_name
-from .media import Media, MediaPart, load_media
+from .media import Media, MediaPart, Misfit, is_address, load_media, refuse_misfits
 from .openai_reasoning import DETAILS, ORIGIN
 
 ReasoningAs = Literal["reasoning_content", "reasoning", "reasoning_details", "parts"]
@@ -58,6 +58,7 @@ _PLAIN = Dialect()
 
 async def fragments(messages: Sequence[ChatMessage], dialect: Dialect, key: str) -> bytes:
     """The messages as JSON, joined; those that were sent before are not encoded again."""
+    refuse_misfits(messages, _fitting, "this wire")
     for message in reversed(messages):  # what is new is at the end
         if key in message.__dict__:
             break
@@ -98,13 +99,21 @@ async def _encode(message: ChatMessage, dialect: Dialect) -> bytes | tuple[bytes
         # Nothing a model drew goes back on this wire; but a path among it is a forgery, and is refused.
         await load_media(message, (ImagePart,), "this wire")
         return encode(_reply(message, dialect))
-    media = await load_media(message, _ACCEPTED, "this wire")
+    message, media = await load_media(message, _fitting)
     if message.role is Role.TOOL:
         return _tool_result(message, media)
     body: dict[str, Any] = {"role": message.role, "content": _content(message, media)}
     if message.name and wire_name(message.name) == message.name:
         body["name"] = message.name
     return encode(body)
+
+
+def _fitting(part: MediaPart, role: Role) -> Misfit | None:
+    if not isinstance(part, _ACCEPTED):
+        return Misfit()
+    if is_address(part) and not isinstance(part, ImagePart):
+        return Misfit(" from an address", "send its content")
+    return None
 
 
 def _reply(message: ChatMessage, dialect: Dialect) -> dict[str, Any]:
@@ -159,7 +168,8 @@ def _text_part(text: str) -> dict[str, Any]:
 
 
 def _call(call: ToolCall, dialect: Dialect) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": arguments_object(call.arguments)}
+    # A model may call what there is not, by a name that the service refuses to hear again.
+    function = {"name": wire_name(call.name), "arguments": arguments_object(call.arguments)}
     body: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
     if dialect.thought_signatures and call.signature and not call.signature.startswith("{"):
         body["extra_content"] = {"google": {"thought_signature": call.signature}}
@@ -195,11 +205,6 @@ def _medium(part: MediaPart, media: Mapping[str, Media]) -> dict[str, Any]:
     item = media[part.source]
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": item.data_url}}
-    if item.url:
-        kind = "audio" if isinstance(part, AudioPart) else "file"
-        raise ConfigError(
-            f"this wire takes {kind} parts by their content, not by an address: {item.url[:200]}"
-        )
     if isinstance(part, AudioPart):
         subtype = item.media_type.partition("/")[2].removeprefix("x-")
         sound = {"data": item.base64, "format": _AUDIO_FORMATS.get(subtype, subtype)}

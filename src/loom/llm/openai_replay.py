@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from ..types import CallPart, ChatMessage, ImagePart, OpaquePart, Part, TextPart, ThinkingPart, ToolCall
-from .encoding import arguments_object
-from .openai_items import HEADED, MARK, ORIGIN, TEXT_KEYS, pieces_of, texts_of
+from .encoding import arguments_object, wire_name
+from .openai_items import HEADED, MARK, ORIGIN, TEXT_KEYS, call_id_of, pieces_of, texts_of
 from .untyped import as_dict, as_list, as_text
 
 _THOUGHTS = "thoughts"
@@ -113,7 +113,8 @@ class _Writer:
         if head is None:
             self._close()
         self._drop()
-        said = {"call_id": call.id, "name": call.name, "arguments": arguments_object(call.arguments)}
+        named = {"call_id": call_id_of(call.id), "name": wire_name(call.name)}
+        said = {**named, "arguments": arguments_object(call.arguments)}
         self.items.append({"type": "function_call", **(head or {}), **said})
 
     def _drop(self) -> None:

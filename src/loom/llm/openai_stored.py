@@ -44,7 +44,7 @@ def mark_reply(fragments: Sequence[bytes], form: Form) -> Callable[[ChatMessage,
     def signed(message: ChatMessage, response_id: str) -> ChatMessage:
         if not response_id:
             return message
-        digest = _digest([*fragments, fragment_of(message, form, {})])
+        digest = _digest([*fragments, fragment_of(message, {}, form)])
         mark = encode({"type": MARK, "id": response_id, "digest": digest}).decode()
         content = message.content
         parts = (TextPart(content),) if isinstance(content, str) else content or ()

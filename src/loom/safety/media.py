@@ -149,7 +149,7 @@ def fault_of(part: Any) -> str | None:
         return None
     source: Any = part.source
     if not isinstance(source, str) or not isinstance(part.media_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # foreign
-        return f"the source of {_a(part)} part is not text"
+        return f"the source of {with_article(part)} part is not text"
     if names_file(source):
         shown = repr(source if len(source) <= 80 else f"{source[:80]}…")
         return f"{shown} names a file, and only application code may: loom.media reads it into a data: URL"
@@ -161,10 +161,11 @@ def fault_of(part: Any) -> str | None:
     except ValueError as error:
         return str(error)
     if not fits(type(part), media_type):
-        return f"{_a(part)} part cannot hold {media_type}"
+        return f"{with_article(part)} part cannot hold {media_type}"
     return None
 
 
-def _a(part: MediaPart) -> str:
+def with_article(part: ContentPart) -> str:
+    """The word for its kind with its article: an image, a video."""
     word = kind_of(part)
     return f"an {word}" if word[0] in "ai" else f"a {word}"
