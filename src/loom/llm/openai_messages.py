@@ -97,7 +97,7 @@ def tool_object(tool: ToolSpec) -> dict[str, Any]:
 async def _encode(message: ChatMessage, dialect: Dialect) -> bytes | tuple[bytes, bytes]:
     if message.role is Role.ASSISTANT:
         # Nothing a model drew goes back on this wire; but a path among it is a forgery, and is refused.
-        await load_media(message, (ImagePart,), "this wire")
+        await load_media(message, _fitting)
         return encode(_reply(message, dialect))
     message, media = await load_media(message, _fitting)
     if message.role is Role.TOOL:
