@@ -84,7 +84,7 @@ WHOLE: dict[str, tuple[Json, str | None]] = {
         items(SPOKEN, status="incomplete", incomplete_details={"reason": "content_filter"}),
         NONE,
     ),
-    "cut for a reason nobody knows": (items(SPOKEN, status="incomplete", incomplete_details=None), None),
+    "cut for a reason nobody knows": (items(SPOKEN, status="incomplete", incomplete_details=None), NONE),
     "a call cut at its length": (
         items(used('{"a":1,'), status="incomplete", incomplete_details={"reason": "max_output_tokens"}),
         NONE,

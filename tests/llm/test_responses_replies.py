@@ -87,7 +87,7 @@ def test_usage_of_all_shapes(usage: Any, counted: Usage) -> None:
         (incomplete("max_output_tokens", text("x")), StopReason.LENGTH),
         (incomplete("max_output_tokens", tool()), StopReason.LENGTH),
         (incomplete("content_filter", text("x")), StopReason.CONTENT_FILTER),
-        (incomplete("something new", text("x")), StopReason.UNKNOWN),
+        (incomplete("something new", text("x")), StopReason.LENGTH),
         (response(text("x"), status="complete"), StopReason.UNKNOWN),
         (response(text("x"), status=None), StopReason.UNKNOWN),
         (response(tool(), status="odd"), StopReason.TOOL_USE),

@@ -263,7 +263,8 @@ class ResponsesReply:
 def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
     stop = StopReason.STOP if end.status == "completed" else StopReason.UNKNOWN
     if end.status == "incomplete":
-        stop = _CUTS.get(as_text(as_dict(end.incomplete_details).get("reason")), stop)
+        # Cut for a reason that is new is cut all the same: half an answer is no answer.
+        stop = _CUTS.get(as_text(as_dict(end.incomplete_details).get("reason")), StopReason.LENGTH)
     if any(item.get("type") == "function_call" for item in items):
         return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
     return StopReason.REFUSAL if any(map(refuses, items)) else stop

@@ -48,11 +48,19 @@ class Scrubber:
     backwards. Secrets shorter than 4 characters are not looked for: replacing them would destroy ordinary words.
     """
 
-    __slots__ = ("_forms",)
+    __slots__ = ("_given", "_made")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
+        self._given = tuple(secrets)
+        self._made: tuple[str, ...] | None = None
+
+    @property
+    def _forms(self) -> tuple[str, ...]:
+        # Made when a text is first looked at: most adapters never have an error to tell.
+        if self._made is None:
+            forms = {form for secret in self._given if len(secret) >= _SHORTEST for form in _forms(secret)}
+            self._made = tuple(sorted(forms, key=len, reverse=True))
+        return self._made
 
     def __call__(self, text: str) -> str:
         """``text`` without the secrets; the same object when there is none."""

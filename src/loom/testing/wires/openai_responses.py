@@ -17,8 +17,8 @@ _ORIGIN = "openai_responses"
 _CUTS = {
     StopReason.LENGTH: "max_output_tokens",
     StopReason.CONTENT_FILTER: "content_filter",
-    StopReason.UNKNOWN: "unknown",
 }
+_STATUS = {StopReason.UNKNOWN: "unknown"}
 # How a piece of an item grows: its deltas, the name of its text, and what its part is called.
 _EVENTS = {
     "output_text": ("response.output_text", "text", "response.content_part"),
@@ -87,7 +87,7 @@ def _whole(response: ChatResponse, number: int) -> dict[str, Any]:
     cut = _CUTS.get(response.stop_reason)
     return {
         **_begun(response, number),
-        "status": "incomplete" if cut else "completed",
+        "status": "incomplete" if cut else _STATUS.get(response.stop_reason, "completed"),
         "incomplete_details": {"reason": cut} if cut else None,
         "output": _items(response, number),
         "usage": _usage(response.usage),
@@ -135,7 +135,7 @@ def stream(response: ChatResponse, number: int, size: int | None) -> Iterator[by
         for kind, fields in _growth(item, size):
             yield event(kind, item_id=item.get("id"), output_index=place, **fields)
         yield event("response.output_item.done", output_index=place, item=item)
-    yield event(f"response.{end['status']}", response=end)
+    yield event(f"response.{'incomplete' if end['incomplete_details'] else 'completed'}", response=end)
 
 
 def _empty(item: dict[str, Any]) -> dict[str, Any]:
