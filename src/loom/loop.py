@@ -31,6 +31,7 @@ from .kernel.journal import Journal
 from .kernel.loop import drive
 from .kernel.state import State
 from .llm.base import ContentDeltaEvent, LLMProvider
+from .llm.redact import redact_own_logs
 from .llm.registry import ProviderRegistry
 from .loop_events import DoneEvent, TurnEvent, in_harness_words
 from .media import attached
@@ -193,6 +194,7 @@ class Agent:
         if model_id is None and config.choose_model is not None:
             model_id = config.choose_model(said)
         provider, model = self._resolve(model_id or config.model)
+        redact_own_logs()
         governance = config.governance or GovernancePolicy()
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,

@@ -12,6 +12,7 @@ from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
 from ..llm.base import LLMProvider, ModelSettings
+from ..llm.redact import redact_own_logs
 from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
@@ -60,6 +61,7 @@ class TypedOutput:
 
 def build_engine(declaration: Declaration) -> Engine:
     """Put the parts together. Raises ConfigError for a contradiction, AuthenticationError for a missing key."""
+    redact_own_logs()
     runtime = declaration.runtime
     limited = runtime.limits.max_cost is not None
     model = make_model(declaration.model, priced=limited)

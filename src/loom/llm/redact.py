@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, quote_plus
 
@@ -250,9 +251,9 @@ class RedactingFilter(logging.Filter):
     """Scrubs log records: message with arguments, exception, stack, and fields given as ``extra``.
 
     Add it to *handlers*: ``handler.addFilter(RedactingFilter(secrets))``. On a logger it would see that logger's
-    own records and none of its children's. Loom adds it nowhere by itself: its own log lines hold no secrets it
-    knows of, but the texts of exceptions raised by your tools and hooks are in them. The exception becomes text
-    here, because a handler that formats it again would show it unscrubbed.
+    own records and none of its children's. Loom's own loggers have one (``redact_own_logs``), because the texts of
+    exceptions that tools and hooks raise are in their lines. The exception becomes text here, because a handler
+    that formats it again would show it unscrubbed.
     """
 
     def __init__(self, scrubber: Scrubber | None = None) -> None:
@@ -277,3 +278,13 @@ class RedactingFilter(logging.Filter):
         for name in vars(record).keys() - _STANDARD:
             setattr(record, name, scrub.value(getattr(record, name), name))
         return True
+
+
+_OWN_LOGGERS = ("loom.hooks", "loom.human", "loom.loop", "loom.session", "loom.tools")
+
+
+@cache
+def redact_own_logs() -> None:
+    """Take what looks like a secret out of everything that Loom itself logs. Done once, by the first agent."""
+    for name in _OWN_LOGGERS:
+        logging.getLogger(name).addFilter(RedactingFilter())

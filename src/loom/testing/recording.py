@@ -64,7 +64,7 @@ class RecordingProvider(LLMProvider):
         try:
             reply = await self.provider.chat(messages, **given(tools, model, settings))
             exchange.reply, exchange.abandoned = reply, False
-        except Exception as error:
+        except Exception as error:  # whatever the provider raises is part of the recording, and goes on up
             exchange.error, exchange.abandoned = _recorded(error), False
             raise
         finally:
@@ -95,7 +95,7 @@ class RecordingProvider(LLMProvider):
                         exchange.events.append(event)
                     yield event
             exchange.abandoned = False
-        except Exception as error:
+        except Exception as error:  # whatever the provider raises is part of the recording, and goes on up
             exchange.error, exchange.abandoned = _recorded(error), False
             raise
         finally:
