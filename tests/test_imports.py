@@ -52,9 +52,8 @@ STANDARD_LIBRARY: dict[str, tuple[str, ...]] = {
 
 PURE = (
     "loom.context.*",
-    "loom.kernel.state",
+    "loom.folds.*",
     "loom.kernel.steps",
-    "loom.kernel.transcript",
     "loom.policies.*",
     "loom.safety.*",
 )
@@ -72,7 +71,7 @@ CLOCKS = frozenset({"now", "today", "utcnow"})
 FLOORS = {
     "doors": ["_door", "_generics"],
     "vocabulary": ["errors", "events", "requests", "signals", "types"],
-    "pure": ["context", "policies", "safety"],
+    "pure": ["context", "folds", "policies", "safety"],
     "kernel": ["kernel"],
     "declarations": ["config"],
     "edges": [

@@ -23,13 +23,13 @@ from .events import (
     TextDelta,
     ToolRequested,
 )
+from .folds.state import State
 from .hitl.base import Human
 from .kernel.budget import Budget
 from .kernel.engine import Engine, Scope
 from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
 from .kernel.loop import drive
-from .kernel.state import State
 from .llm.base import ContentDeltaEvent, LLMProvider
 from .llm.redact import redact_own_logs
 from .llm.registry import ProviderRegistry

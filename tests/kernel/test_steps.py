@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from loom.events import LimitReached
-from loom.kernel.state import Call, Phase, State
+from loom.folds.state import Call, Phase, State
+from loom.folds.transcript import Transcript
 from loom.kernel.steps import (
     AskModel,
     Await,
@@ -23,7 +24,6 @@ from loom.kernel.steps import (
     Stop,
     next_step,
 )
-from loom.kernel.transcript import Transcript
 from loom.requests import Request
 from loom.types import ChatMessage, ErrorInfo, Limits, Role, RunState, StopReason, Usage
 

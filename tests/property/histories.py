@@ -31,7 +31,7 @@ from loom.events import (
     ToolRequested,
     ToolStarted,
 )
-from loom.kernel.state import Call, Phase, State, apply
+from loom.folds.state import Call, Phase, State, apply
 from loom.kernel.steps import (
     AskModel,
     Await,

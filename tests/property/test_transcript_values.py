@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from loom.kernel.transcript import Transcript
+from loom.folds.transcript import Transcript
 from loom.types import ChatMessage, Role
 
 pytestmark = pytest.mark.timeout(60)

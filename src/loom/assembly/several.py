@@ -84,7 +84,7 @@ def _chooser(model: RoutedModel) -> Choose:
 
 
 def _question(messages: Sequence[ChatMessage]) -> str:
-    """What the user said last, without what ``kernel.state.task_text`` put before and after it."""
+    """What the user said last, without what ``folds.state.task_content`` put before and after it."""
     last = next((message for message in reversed(messages) if message.role is Role.USER), None)
     text = (last.text_content if last else None) or ""
     return text.rpartition("</earlier>\n\n")[2].partition("\n\n<context>\n")[0]

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..errors import ToolError
 from ..events import Event, RequestOpened
+from ..folds.state import Call, State
 from ..safety.permissions import Ruling
 from ..types import ErrorInfo, ToolResult, to_json
 from .case import Case, finished, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .foreign import passes
-from .state import Call, State
 from .toolpath import allow, deny, permission, rate_limit, veto
 
 logger = logging.getLogger("loom.tools")

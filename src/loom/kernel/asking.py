@@ -25,6 +25,7 @@ from ..events import (
     ToolCallDelta,
     ToolRequested,
 )
+from ..folds.state import State
 from ..llm.base import (
     ContentDeltaEvent,
     ProviderEvent,
@@ -39,7 +40,6 @@ from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
 from .foreign import described, passes
 from .reply import sound_reply
-from .state import State
 from .window import render
 
 if TYPE_CHECKING:

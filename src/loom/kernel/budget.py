@@ -1,6 +1,6 @@
 """One budget for a run and all the runs below it.
 
-The state of a run knows what it spent itself (``kernel/state.py``); this live object lets a tree of
+The state of a run knows what it spent itself (``folds/state.py``); this live object lets a tree of
 concurrent runs see what all of them have spent together, before each spends more.
 """
 

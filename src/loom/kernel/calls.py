@@ -13,12 +13,12 @@ from typing import Any
 
 from ..errors import ToolError
 from ..events import Event, RequestOpened, ToolFinished, ToolStarted
+from ..folds.state import Call, State
 from ..tools.base import ToolContext, ToolHandler
 from .attempt import Attempt
 from .case import Case, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
-from .state import Call, State
 from .toolpath import execute, observe
 
 Batch = list[Event]

@@ -10,12 +10,12 @@ import msgspec
 
 from ..errors import StoreError, ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
 from ..events import Outcome, ToolFinished
+from ..folds.state import Call, Phase, State
 from ..safety.receipts import effect_digest
 from ..safety.schema import validate_arguments
 from ..tools.base import ToolHandler
 from ..types import ErrorInfo, ToolResult, ToolSpec
 from .engine import Scope
-from .state import Call, Phase, State
 
 logger = logging.getLogger("loom.tools")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..events import ErrorRaised, Event, LimitReached, RunFinished
+from ..folds.state import State
 from ..types import RunState
-from .state import State
 from .steps import Fail, Finish, Judge, Stop, next_step
 
 

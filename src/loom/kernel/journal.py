@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from msgspec.structs import force_setattr
 
 from ..events import Event
+from ..folds.state import State, apply
 from .endings import what_follows
-from .state import State, apply
 
 
 class EventLog(Protocol):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, ToolFinished
+from ..folds.state import Call, Phase, State
 from ..types import ErrorInfo, RunState, ToolResult
 from .answers import carry_out, recover
 from .asking import ask_model
@@ -25,7 +26,6 @@ from .foreign import described
 from .interrupt import Alarm, Interrupt
 from .journal import Journal
 from .people import ask_human
-from .state import Call, Phase, State
 from .steps import (
     AskModel,
     Await,

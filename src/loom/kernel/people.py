@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from ..errors import RequestClosed
 from ..events import Event, RequestAnswered
+from ..folds.state import State
 from ..requests import Answer, Request
 from ..types import sound
 from .engine import Scope
 from .foreign import passes
-from .state import State
 
 logger = logging.getLogger("loom.human")
 

@@ -1,6 +1,6 @@
 """What a run does next: one table of states and steps, read from the top.
 
-Pure like ``kernel/state.py``. A new behaviour of the loop is a new row here, a comment saying what the state
+Pure like ``folds/state.py``. A new behaviour of the loop is a new row here, a comment saying what the state
 holds and the step it leads to, and its deed in ``kernel/loop.py``.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from ..folds.state import Call, Phase, State
 from ..safety.media import MEDIA_PARTS
 from ..types import ErrorInfo, RunState, StopReason
-from .state import Call, Phase, State
 
 STUCK_AFTER = 3
 """Identical failing rounds before a run counts as stuck; the harness of the fourth seed uses three."""

@@ -30,6 +30,7 @@ from ..events import (
     ToolFinished,
     ToolParked,
 )
+from ..folds.state import Call, State
 from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
@@ -43,7 +44,6 @@ from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
 from .foreign import described
-from .state import Call, State
 
 _ALLOW = Ruling("allow", "permission")
 _DENIAL_TEXT = {"veto": "Vetoed", "hook": "Hook denied", "rate_limit": "Rate limit"}

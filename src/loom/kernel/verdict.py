@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from ..events import ErrorRaised, Event, QualityJudged
+from ..folds.state import State
 from ..types import ErrorInfo
 from .engine import OutputGate
-from .state import State
 
 
 async def judge_reply(gate: OutputGate, state: State) -> AsyncGenerator[Event | list[Event], None]:

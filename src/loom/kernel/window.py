@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..folds.state import State
 from ..types import ChatMessage, Role
 from .engine import Engine
-from .state import State
 
 _system: dict[str, ChatMessage] = {}
 

@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from ..events import Event, RunFinished, RunStarted, SessionForked, ToolFinished
-from ..kernel.state import State, apply
-from ..kernel.transcript import Transcript
+from ..folds.state import State, apply
+from ..folds.transcript import Transcript
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..types import Artifact, ChatMessage, Role, RunState
 

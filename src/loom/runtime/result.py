@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from .._generics import OutputT
 from ..events import Event, ToolFinished
-from ..kernel.state import State
+from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
 from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Usage

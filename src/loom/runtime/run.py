@@ -14,13 +14,13 @@ from msgspec.structs import replace
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
+from ..folds.state import State, fold
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
 from ..kernel.interrupt import Interrupt
 from ..kernel.journal import Journal
 from ..kernel.loop import drive
 from ..kernel.people import checked
-from ..kernel.state import State, fold
 from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer
 from ..safety.display import encodable

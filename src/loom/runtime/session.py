@@ -16,9 +16,9 @@ from msgspec import structs, to_builtins
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
 from ..events import Event, SessionForked
+from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
-from ..kernel.state import State
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..requests import Answer, Request
 from ..signals import RuntimeTask, TaskInput
