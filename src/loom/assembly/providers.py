@@ -37,6 +37,10 @@ DEFAULT_MAX_RETRIES = 2
 # A local Ollama answers in a few milliseconds; more than this is not worth a user's wait.
 PROBE_SECONDS = 0.3
 _PROBE_BYTES = 1024 * 1024
+_NO_MODEL = (
+    "auto found no key in the environment and no local Ollama, and fell to the embedded offline model, which is a set "
+    "of rules and can do very little: set a key such as ANTHROPIC_API_KEY, or name a model"
+)
 # Knobs of agents that travel in a model's extensions and are no vendor's body fields.
 _NOT_FOR_THE_WIRE = frozenset({"stream", "expose_reasoning"})
 
@@ -90,14 +94,19 @@ def make_provider(
 def settled(model: Model, *, environ: Mapping[str, str] = os.environ, today: date | None = None) -> Model:
     """``model`` under the name it is asked for on ``today`` (UTC), and what ``auto`` means here and now.
 
-    A name without a date whose model has been retired becomes that of its successor, and a warning says so once;
-    another warns once of an end within a month. A dated name is never replaced: ConfigError says what its vendor
-    names instead. The catalogue speaks for the vendor's service, wherever a variable says that it is. At an address
-    given with the model only a family's name, which no service takes, is replaced: that server's models are its own.
+    A name without a date whose model has been retired becomes that of its successor. A dated name is never
+    replaced: ConfigError says what its vendor names instead. The catalogue speaks for the vendor's service,
+    wherever a variable says that it is. At an address given with the model only a family's name, which no service
+    takes, is replaced: that server's models are its own.
+
+    A warning says once what was replaced, what ends within a month, and that ``auto`` found the offline model only.
     """
     day = today or _today()
     if model.provider == "auto":
-        return choose_model(environ, today=day)
+        model = choose_model(environ, today=day)
+        if model.provider == "offline":
+            _warn_once(_NO_MODEL)
+        return model
     vendor = VENDORS.get(model.provider)
     if vendor is None or (model.api_base is not None and model.name not in vendor.families):
         return model

@@ -171,12 +171,12 @@ class Model(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def auto(cls) -> Self:
-        """Whatever is at hand: a key in the environment, else a local Ollama, else the offline model."""
+        """Whatever is at hand: a key in the environment, else a local Ollama, else, warned of, the offline model."""
         return cls("auto", "auto")
 
     @classmethod
     def offline(cls) -> Self:
-        """The embedded model: no key, no network, deterministic, and open about its limits."""
+        """The embedded model: no key, no network, deterministic. What it cannot do fails the run with OfflineError."""
         return cls("offline", "offline")
 
     @classmethod
