@@ -99,6 +99,7 @@ ENDINGS: Mapping[str, Mapping[str, Ending]] = {
     "gemini": {
         "gemini-3.7-flash": Ending(None, "gemini-3.8-flash"),
         "gemini-3.5-flash": Ending(None, "gemini-3.6-flash"),
+        "gemini-3-flash-preview": Ending(None, "gemini-3.5-flash"),
         "gemini-3.1-flash-lite": Ending(date(2027, 5, 7), "gemini-3.5-flash-lite"),
         "gemini-2.5-pro": Ending(date(2026, 12, 1), "gemini-3.8-flash"),
         "gemini-2.5-flash": Ending(date(2026, 12, 1), "gemini-3.5-flash-lite"),
