@@ -16,6 +16,7 @@ import pytest
 import loom
 from loom.assembly.models import make_model
 from loom.assembly.providers import choose_model, make_provider, settled
+from loom.assembly.several import Parts
 from loom.assembly.vendors import VENDORS
 from loom.config.model import Model
 from loom.errors import ConfigError
@@ -26,10 +27,13 @@ from loom.llm.catalog_names import NOTICE, meaning, stand_in
 from loom.llm.gemini import GeminiProvider
 from loom.llm.openai_compat import OpenAICompatibleProvider
 from loom.llm.openai_responses import OpenAIResponsesProvider
+from loom.llm.pricing import price_of
 from loom.testing.model_server import ModelServer
+from loom.types import Usage
 
 TODAY = date(2026, 11, 29)
 ROOT = Path(__file__).parents[2]
+OPUS_4 = ("anthropic", "claude-opus-4-20250514")
 ROWS = [info for provider in SOURCES for info in known_models(provider)]
 
 
@@ -145,7 +149,13 @@ def test_review_c_a_variable_says_where_the_vendor_is_and_changes_nothing_else()
 def test_review_c_what_a_name_stands_for_is_what_is_paid_for() -> None:
     model = Model.anthropic("claude-opus-4", api_key="k")
     assert settled(model, today=TODAY) == Model.anthropic("claude-opus-4-8", api_key="k")
-    assert make_model(model, priced=True).name == asked_for(model, datetime.now(UTC).date())
+    live, usage = make_model(model, priced=True), Usage(1_000_000, 1_000)
+    assert live.name == asked_for(model, datetime.now(UTC).date())
+    assert live.price(usage, "") == price_of("anthropic", live.name, usage) != price_of(*OPUS_4, usage)
+    parts = Parts(priced=True)
+    label = parts.candidate(model).label
+    assert label == f"anthropic:{live.name}"
+    assert parts.price(usage, label) == live.price(usage, "")
 
 
 def test_review_c_a_family_is_asked_for_by_its_living_member() -> None:
@@ -324,6 +334,7 @@ def test_review_c_every_end_leads_to_a_model_that_outlives_it(provider: str, nam
     assert successor is not None, f"{info.successor} has no row"
     assert successor.name != info.name
     if info.retires is not None:
+        assert successor.retires is None or successor.retires > info.retires
         heir = living(info, max(info.retires, TODAY))
         assert heir is not None
 

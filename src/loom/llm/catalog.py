@@ -102,13 +102,9 @@ def is_dated(name: str) -> bool:
 
 def living(info: ModelInfo, today: date) -> ModelInfo | None:
     """``info``, or the first of its successors that has not ended on ``today``; None when there is none."""
-    seen: set[str] = set()
     found: ModelInfo | None = info
-    while found is not None and found.ended(today):
-        if found.successor is None or found.successor in seen:
-            return None
-        seen.add(found.successor)
-        found = find_model(info.provider, found.successor)
+    while found is not None and found.ended(today):  # a successor outlives whom it follows, so this ends
+        found = find_model(info.provider, found.successor) if found.successor is not None else None
     return found
 
 
