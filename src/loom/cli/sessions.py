@@ -178,7 +178,12 @@ def export(session_id: str, kind: str, output: Path | None, store_path: Path) ->
 @click.option("--approve", multiple=True, metavar="ID|all", help="Approve a request. May be repeated.")
 @click.option("--deny", multiple=True, metavar="ID|all", help="Deny a request. May be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for --deny; the model is told.")
-@click.option("--answer", multiple=True, metavar="ID=VALUE", help="Answer a question. May be repeated.")
+@click.option(
+    "--answer",
+    multiple=True,
+    metavar="ID=VALUE",
+    help="Answer a question; a VALUE of - is read from standard input. May be repeated.",
+)
 @answer_options
 @agent_options
 @click.option(
