@@ -378,3 +378,44 @@ def test_a_failing_service_leaves_a_session_that_goes_on(project: Path, serve: S
     second = loom_here("run", "Again", "--session", "s", "--store", store, cwd=project, env=service.env)
     assert (second.returncode, second.stdout) == (0, "Back.\n")
     assert os.listdir(project) == ["README.md"]
+
+
+# --- rules that name nothing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
+@pytest.mark.parametrize("name", ["raed", "read", "Read ", "WebFetch", ""])
+def test_review_a_a_rule_of_the_command_line_that_names_no_tool_is_wrong_usage(
+    option: str, name: str, project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    done = loom_here("run", "Look", option, name, "--session", "s", cwd=project, env=service.env)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert "Grep" in done.stderr
+    assert "Read" in done.stderr
+    assert ("--web" in done.stderr) == (name == "WebFetch")
+    assert service.server.requests == []
+    assert not (project / ".loom").exists(), "nothing is kept of it"
+
+
+def test_review_a_a_rule_with_a_pattern_that_fits_nothing_is_said(project: Path, serve: Serve) -> None:
+    service = serve("Done.", "Done.")
+    done = loom_here("run", "Look", "--deny-tool", "Web*", cwd=project, env=service.env)
+    assert done.returncode == 0
+    assert "--deny-tool 'Web*' fits no tool" in done.stderr
+    done = loom_here("run", "Look", "--deny-tool", "Web*", "--web", cwd=project, env=service.env)
+    assert "fits no tool" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["chat"], ["sessions", "resume", "s"]], ids=" ".join)
+def test_review_a_the_other_commands_refuse_such_a_rule_too(
+    words: list[str], project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    started = loom_here("run", "Look", "--ask", "Read", "--session", "s", cwd=project, env=service.env)
+    assert started.returncode == 3
+    done = loom_here(*words, "--deny-tool", "raed", cwd=project, env=service.env, stdin="hello\n")
+    assert done.returncode == 2
+    assert "did you mean Read?" in done.stderr
+    assert len(service.server.requests) == 1

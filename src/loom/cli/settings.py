@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,15 @@ from ..agent import Agent
 from ..assembly.providers import choose_model
 from ..config.abilities import Files, Web
 from ..config.model import Model
+from ..errors import ConfigError
 from ..hitl.base import Human
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime, RuntimeLimits
 from ..safety.permissions import PermissionRule
 from ..store.base import SessionStore
+
+
+_WILDCARDS = frozenset("*?[")
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,8 +70,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.web:
             capabilities.append(Web.enabled())
         rules = (
-            *(PermissionRule.deny(pattern, "--deny-tool was given") for pattern in self.deny),
-            *(PermissionRule.ask(pattern, "--ask was given") for pattern in self.ask),
+            *(PermissionRule.deny(pattern, reason="--deny-tool was given") for pattern in self.deny),
+            *(PermissionRule.ask(pattern, reason="--ask was given") for pattern in self.ask),
         )
         limits = RuntimeLimits()
         if self.max_iterations is not None:
@@ -77,6 +84,31 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
             session_store=store,
             human=human,
         )
+
+    def fitless(self, tools: Sequence[str]) -> list[str]:
+        """The patterns of the rules that fit none of these tools, as they were given.
+
+        Raises ConfigError for a name without a wildcard that is none of theirs: whoever denied ``raed`` believes
+        that nothing can be read.
+        """
+        rules = [("--deny-tool", name) for name in self.deny] + [("--ask", name) for name in self.ask]
+        idle = [
+            (option, name) for option, name in rules if not any(fnmatchcase(tool, name) for tool in tools)
+        ]
+        for option, name in idle:
+            if not _WILDCARDS & set(name):
+                raise ConfigError(
+                    f"{option} {name!r}: there is no such tool{_hint(name, tools, web=self.web)}"
+                )
+        return [f"{option} {name!r}" for option, name in idle]
+
+
+def _hint(name: str, tools: Sequence[str], *, web: bool) -> str:
+    by_fold = {tool.casefold(): tool for tool in tools}
+    close = get_close_matches(name.casefold().strip(), by_fold, n=1)
+    meant = f"; did you mean {by_fold[close[0]]}?" if close else "."
+    more = "; --web adds those of the web" if not web and name.startswith("Web") else ""
+    return f"{meant} The tools of this agent are {', '.join(sorted(tools))}{more}"
 
 
 class AgentOptions(Struct, frozen=True, kw_only=True):
