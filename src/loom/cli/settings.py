@@ -23,7 +23,6 @@ from ..policies.profile import Runtime, RuntimeLimits
 from ..safety.permissions import PermissionRule
 from ..store.base import SessionStore
 
-
 _WILDCARDS = frozenset("*?[")
 
 
