@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..config.model import Model
 from ..media import attachment
 from . import exits, piped
 from .options import agent_options, answer_options, session_option, store_options
@@ -39,6 +40,9 @@ from .turns import make_display, open_desk, quoted, store_words
     "redirected is part of the task]",
 )
 @click.option(
+    "--explain", is_flag=True, help="Ask no model: show which tools there are, and what each rule touches."
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON object a line: each event, then the result."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Only the answer, and errors.")
@@ -53,6 +57,7 @@ def command(
     deny_all: bool,
     files: tuple[Path, ...],
     take_stdin: bool | None,
+    explain: bool,
     as_json: bool,
     quiet: bool,
     store_path: Path,
@@ -78,6 +83,9 @@ def command(
     Exit codes: 0 completed, 1 failed, 2 wrong usage or setup, 3 waiting for an answer,
     4 a limit was reached, 130 cancelled (Ctrl-C), 141 whoever read the output has left.
     """
+    if explain:
+        _explain(AgentSettings.of_options(AgentOptions(**options)))
+        return
     asked = _asked(context, task, take_stdin)
     parts = [attachment(file) for file in files]
     settings = AgentSettings.of_options(AgentOptions(**options))
@@ -116,6 +124,16 @@ def _asked(context: click.Context, task: str, take_stdin: bool | None) -> list[s
     if not texts[0].strip():
         raise click.UsageError("the task is empty", context)
     return [text for text in texts if text]
+
+
+def _explain(settings: AgentSettings) -> None:
+    """One line a tool, then one a rule. Raises ConfigError for a rule that guards nothing."""
+    agent = settings.declare(Model.offline(), human=None, store=None)
+    for spec in agent.engine.tools.specs():
+        kind = "reads" if spec.read_only else "asks first" if spec.asks else "acts"
+        click.echo(f"tool  {printable(spec.name)}  {kind}")
+    for option, row in settings.rules_of(agent):
+        click.echo(printable(f"rule  {option}  touches {', '.join(row.touches) or 'nothing'}"))
 
 
 def _note(text: str) -> None:

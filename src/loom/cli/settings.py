@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,9 @@ from ..errors import ConfigError
 from ..hitl.base import Human
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime, RuntimeLimits
+from ..policies.rule_check import RuleCheck
 from ..safety.permissions import PermissionRule
 from ..store.base import SessionStore
-
-_WILDCARDS = frozenset("*?[")
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,30 +80,18 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
             human=human,
         )
 
-    def fitless(self, tools: Sequence[str]) -> list[str]:
-        """The patterns of the rules that fit none of these tools, as they were given.
+    def rules_of(self, agent: Agent[str, Any]) -> list[tuple[str, RuleCheck]]:
+        """Each rule as it was given, with what it touches of ``agent``, which these settings declared.
 
-        Raises ConfigError for a name without a wildcard that is none of theirs: whoever denied ``raed`` believes
-        that nothing can be read.
+        Raises ConfigError for one that guards nothing: whoever denied ``raed`` believes that nothing can be read.
         """
-        rules = [("--deny-tool", name) for name in self.deny] + [("--ask", name) for name in self.ask]
-        idle = [
-            (option, name) for option, name in rules if not any(fnmatchcase(tool, name) for tool in tools)
-        ]
-        for option, name in idle:
-            if not _WILDCARDS & set(name):
-                raise ConfigError(
-                    f"{option} {name!r}: there is no such tool{_hint(name, tools, web=self.web)}"
-                )
-        return [f"{option} {name!r}" for option, name in idle]
-
-
-def _hint(name: str, tools: Sequence[str], *, web: bool) -> str:
-    by_fold = {tool.casefold(): tool for tool in tools}
-    close = get_close_matches(name.casefold().strip(), by_fold, n=1)
-    meant = f"; did you mean {by_fold[close[0]]}?" if close else "."
-    more = "; --web adds those of the web" if not web and name.startswith("Web") else ""
-    return f"{meant} The tools of this agent are {', '.join(sorted(tools))}{more}"
+        given = [*(f"--deny-tool {name!r}" for name in self.deny), *(f"--ask {name!r}" for name in self.ask)]
+        found = list(zip(given, agent.check(), strict=True))
+        for option, row in found:
+            if row.level == "error":
+                more = "" if self.web else "; --web adds those of the web"
+                raise ConfigError(f"{option}: {row.problem}{more}")
+        return found
 
 
 class AgentOptions(Struct, frozen=True, kw_only=True):
