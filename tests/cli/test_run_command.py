@@ -387,3 +387,58 @@ def test_a_failing_service_leaves_a_session_that_goes_on(project: Path, serve: S
     second = loom_here("run", "Again", "--session", "s", "--store", store, cwd=project, env=service.env)
     assert (second.returncode, second.stdout) == (0, "Back.\n")
     assert os.listdir(project) == ["README.md"]
+
+
+# --- rules that name nothing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
+@pytest.mark.parametrize("name", ["raed", "read", "Read ", "WebFetch"])
+def test_review_a_a_rule_of_the_command_line_that_names_no_tool_is_wrong_usage(
+    option: str, name: str, project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    done = loom_here("run", "Look", option, name, "--session", "s", cwd=project, env=service.env)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert "Grep" in done.stderr
+    assert "Read" in done.stderr
+    assert service.server.requests == []
+    assert not (project / ".loom").exists(), "nothing is kept of it"
+
+
+def test_review_a_a_rule_with_a_pattern_that_fits_nothing_is_said(project: Path, serve: Serve) -> None:
+    service = serve("Done.", "Done.")
+    done = loom_here("run", "Look", "--deny-tool", "Web*", cwd=project, env=service.env)
+    assert done.returncode == 0
+    assert "--deny-tool 'Web*': no tool matches" in done.stderr
+    done = loom_here("run", "Look", "--deny-tool", "Web*", "--web", cwd=project, env=service.env)
+    assert "no tool matches" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["chat"], ["sessions", "resume", "s"]], ids=" ".join)
+def test_review_a_the_other_commands_refuse_such_a_rule_too(
+    words: list[str], project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    started = loom_here("run", "Look", "--ask", "Read", "--session", "s", cwd=project, env=service.env)
+    assert started.returncode == 3
+    done = loom_here(*words, "--deny-tool", "raed", cwd=project, env=service.env, stdin="hello\n")
+    assert done.returncode == 2
+    assert "did you mean 'Read'?" in done.stderr
+    assert len(service.server.requests) == 1
+
+
+def test_review_a_what_each_rule_touches_can_be_seen_without_a_model(project: Path) -> None:
+    words = ("--explain", "--deny-tool", "G*", "--ask", "Read", "--model", "openai:gpt-4o")
+    done = loom_here("run", "Look", *words, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "tool  Read  reads\n" in done.stdout
+    assert "rule  --deny-tool 'G*'  touches Glob, Grep\n" in done.stdout
+    assert "rule  --ask 'Read'  touches Read\n" in done.stdout
+    assert loom_here("run", "Look", "--explain", "--ask", "raed", cwd=project).returncode == 2
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
+def test_review_a_an_empty_name_is_wrong_usage(option: str, project: Path) -> None:
+    assert loom_here("run", "Look", option, "", "--model", "offline", cwd=project).returncode == 2
