@@ -342,8 +342,34 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value)
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
+        return describe_error(value)
     raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, also when its own ``__str__`` fails: it may be the application's."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        return f"(its text cannot be read: its __str__ raised {type(failure).__name__})"
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line, its kind first. Raises nothing, whatever the error is made of."""
+    text = error_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, and the type's name when that fails: it may be the application's."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<a {type(value).__name__} whose repr fails>"
 
 
 StructT = TypeVar("StructT", bound=Struct)

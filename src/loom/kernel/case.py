@@ -8,14 +8,22 @@ from typing import Any
 
 import msgspec
 
-from ..errors import StoreError, ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
+from ..errors import (
+    StoreError,
+    ToolArgumentsError,
+    ToolError,
+    ToolExecutionError,
+    ToolNotFoundError,
+    ToolPermissionError,
+)
 from ..events import Outcome, ToolFinished
 from ..folds.state import Call, Phase, State
 from ..safety.receipts import effect_digest
 from ..safety.schema import validate_arguments
 from ..tools.base import ToolHandler
-from ..types import ErrorInfo, ToolResult, ToolSpec
+from ..types import ErrorInfo, ToolResult, ToolSpec, error_text
 from .engine import Scope
+from .foreign import described
 
 logger = logging.getLogger("loom.tools")
 
@@ -42,12 +50,23 @@ class Case:
         )
 
     def check(self) -> None:
-        """Raise ToolArgumentsError unless the arguments fit the tool."""
+        """Raise ToolArgumentsError unless the arguments fit the tool.
+
+        A handler's own check is the application's code: what else it raises is a fault of the arguments.
+        """
         own = getattr(self.handler, "check_arguments", None)
-        if own is not None:
-            own(self.arguments)
-        else:
+        if own is None:
             validate_arguments(self.spec, self.arguments)
+            return
+        try:
+            own(self.arguments)
+        except (KeyboardInterrupt, ToolError):
+            raise
+        except BaseException as error:  # nothing is awaited here, so a cancellation is the check's own
+            logger.warning("%s could not check its arguments", self.spec.name, exc_info=True)
+            raise ToolArgumentsError(
+                f"the arguments of {self.spec.name} cannot be used: {described(error)}"
+            ) from error
 
     async def cap(self, result: ToolResult) -> ToolResult:
         """The result, no larger than the window can bear. What is cut of it is kept before this returns."""
@@ -76,10 +95,17 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
     handler = scope.engine.tools.get(call.name)
     if handler is None:
         raise ToolNotFoundError(f"Tool not found: {call.name}")
-    case = Case(scope, state, call, handler, handler.tool, _read_arguments(call))
+    case = Case(scope, state, call, handler, _spec_of(handler, call), _read_arguments(call))
     if call.phase is not Phase.ALLOWED:  # else it was checked when it was decided
         case.check()
     return case
+
+
+def _spec_of(handler: ToolHandler, call: Call) -> ToolSpec:
+    try:
+        return handler.tool
+    except Exception as error:  # a property of the application's
+        raise ToolExecutionError(f"{call.name} cannot say what it is: {described(error)}") from error
 
 
 def _read_arguments(call: Call) -> dict[str, Any]:
@@ -104,7 +130,7 @@ def _read_arguments(call: Call) -> dict[str, Any]:
 def refused_result(call: Call, error: ToolError) -> ToolFinished:
     """The result of a call that never ran."""
     outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
-    return finished(call, outcome, ToolResult(str(error), is_error=True), error=error.info())
+    return finished(call, outcome, ToolResult(error_text(error), is_error=True), error=error.info())
 
 
 def finished(

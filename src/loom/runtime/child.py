@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
 from ..events import ChildFinished, ChildStarted, RunFinished
 from ..tools.base import Parked, ToolContext, ToolHandler
-from ..types import RunState, ToolResult, ToolSpec, to_json
+from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
 
@@ -103,13 +103,23 @@ class AgentTool(ToolHandler):
         try:
             return await session.begin(args["task"], run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
-            raise ToolArgumentsError(str(error)) from error
+            raise ToolArgumentsError(error_text(error)) from error
 
 
 def _answer(name: str, result: RunResult[Any]) -> ToolResult:
     metadata = {"run_id": result.run_id, "session_id": result.session_id, "state": result.status}
     if result.ok:
-        text = result.output if isinstance(result.output, str) else to_json(result.output)
-        return ToolResult(text, metadata=metadata)
+        return ToolResult(_told(result), metadata=metadata)
     problem = f"{name} ended as {result.status}: {result.error or 'no reason given'}"
     return ToolResult(problem, metadata=metadata, is_error=True)
+
+
+def _told(result: RunResult[Any]) -> str:
+    """The answer as text: as JSON when it is typed, as the child's model wrote it when there is no JSON of it."""
+    if isinstance(result.output, str):
+        return result.output
+    try:
+        return to_json(result.output)
+    except Exception:  # the serialisers of the output type are the application's
+        last = result.events[-1] if result.events else None
+        return last.output if isinstance(last, RunFinished) else ""

@@ -244,7 +244,8 @@ class Run(Generic[OutputT]):
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events, self.context)
-        result = result_of(state, self._events, output=session.parse(state), error=unsaved)
+        output, unfit = session.parse(state)
+        result = result_of(state, self._events, output=output, error=unsaved or unfit)
         self._result, self.state = result, result.state
         session.concluded(result)
 
@@ -323,8 +324,9 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
-            self._result = result_of(state, events, output=session.parse(state))
-            self.state = state.status
+            output, unfit = session.parse(state)
+            self._result = result_of(state, events, output=output, error=unfit)
+            self.state = self._result.state
             return None
         stood = RunState.WAITING if state.requests else RunState.RUNNING
         return self._journal(logbook, state), [RunResumed(from_state=stood), *self._answered(state)]

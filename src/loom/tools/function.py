@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
-from ..types import ToolResult, ToolSpec
+from ..types import ToolResult, ToolSpec, describe_error, safe_repr
 from .base import ToolContext, ToolHandler
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
@@ -156,7 +156,7 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
                 raise
             # nobody cancelled this call; something it awaited was cancelled, and that is its own failure
             raise ToolExecutionError(f"{self.name} awaited something that was cancelled") from error
-        return await with_files_read(to_result(value, self.name), self.name)
+        return await with_files_read(_as_result(value, self.name), self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
         from .functions.arguments import compile_arguments
@@ -247,9 +247,9 @@ def as_handler(candidate: object) -> ToolHandler:
         raise ConfigError(
             f"{candidate.__name__} is a class, not a tool; pass an instance of it, or a function"
         )
-    if hasattr(candidate, "tool"):
+    if _has_tool(candidate):
         has_invoke = hasattr(candidate, "invoke") or hasattr(candidate, "invoke_in_context")
-        if has_invoke and isinstance(candidate.tool, ToolSpec):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - checked
+        if has_invoke and isinstance(getattr(candidate, "tool", None), ToolSpec):
             return cast("ToolHandler", candidate)
     elif isinstance(candidate, types.FunctionType):
         known = candidate.__dict__.get("__loom_tool__")
@@ -261,9 +261,18 @@ def as_handler(candidate: object) -> ToolHandler:
     elif callable(candidate):
         return FunctionTool(candidate)
     raise ConfigError(
-        f"{candidate!r} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
+        f"{safe_repr(candidate)} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
         "or must be a function"
     )
+
+
+def _has_tool(candidate: Any) -> bool:
+    try:
+        return hasattr(candidate, "tool")
+    except Exception as error:  # a property of the application's
+        raise ConfigError(
+            f"a {type(candidate).__name__} cannot say what it is as a tool: {describe_error(error)}"
+        ) from error
 
 
 def _unwrapped(func: Any) -> Any:
@@ -273,7 +282,7 @@ def _unwrapped(func: Any) -> Any:
     if isinstance(func, classmethod):
         raise ConfigError("@tool cannot decorate a classmethod; pass the bound method instead")
     if isinstance(func, type) or not callable(func):
-        raise ConfigError(f"@tool decorates a function, not {func!r}; options are passed by keyword")
+        raise ConfigError(f"@tool decorates a function, not {safe_repr(func)}; options are passed by keyword")
     return func
 
 
@@ -312,16 +321,42 @@ def _local_names(func: Any, decorator_frame: types.FrameType | None) -> Mapping[
     code = getattr(func, "__code__", None)
     if sys.version_info >= (3, 14) and not (code and code.co_flags & _POSTPONED):
         return _NO_NAMES  # annotations are evaluated on demand there, with their own scope
-    texts = [str(text) for text in getattr(func, "__annotations__", {}).values() if _mentions_names(text)]
+    texts = [
+        text if isinstance(text, str) else safe_repr(text)
+        for text in _annotations(func).values()
+        if _mentions_names(text)
+    ]
     if not texts:
         return _NO_NAMES
     words = {word for text in texts for word in _WORD.findall(text)}
     return {name: value for name, value in frame.f_locals.items() if name in words or isinstance(value, type)}
 
 
+def _annotations(func: Any) -> Mapping[str, Any]:
+    """A function's annotations; none when evaluating them fails, which is told when the schema is built."""
+    try:
+        found: Mapping[str, Any] = getattr(func, "__annotations__", _NO_NAMES)
+    except Exception:  # where they are evaluated on demand, they are the application's code
+        return _NO_NAMES
+    return found
+
+
 def _mentions_names(annotation: object) -> bool:
     """Whether an annotation is, or may contain, text that is still to be resolved."""
-    return isinstance(annotation, str) or "ForwardRef(" in repr(annotation)
+    return isinstance(annotation, str) or "ForwardRef(" in safe_repr(annotation)
+
+
+def _as_result(value: object, label: str) -> ToolResult:
+    """The result for a returned value, whose own serialisers may raise anything; the work is done by then."""
+    try:
+        return to_result(value, label)
+    except (KeyboardInterrupt, ToolExecutionError):
+        raise
+    except BaseException as error:
+        from .functions.foreign_errors import told
+
+        failure = told(error)
+    raise ToolExecutionError(f"{label} did its work, but what it returned cannot be shown: {failure}")
 
 
 def _for_thread(context: ToolContext[Any]) -> ToolContext[Any]:

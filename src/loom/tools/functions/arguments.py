@@ -11,28 +11,26 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, cast, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import SchemaError
 
 from ...errors import ConfigError, ToolArgumentsError, ToolError
 from ...safety.faults import Fault, quote, report
 from ...safety.json_kinds import is_object
 from ...safety.schema import find_stray_booleans
-from ...types import jsonable
+from ...types import describe_error, error_text, jsonable
 from .annotations import adapt
 from .docstring import read_docstring
 from .signature import MISSING, Parameter, Signature, read_signature
 from .tidy_schema import tidy_schema
-from .validation_faults import read_faults
+from .validation_faults import Misfit, Validate, validated
 
 __all__ = ["Arguments", "QuietSchema", "compile_arguments"]
 
-_NO_SCHEMA = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError, TypeError, ValueError)
 _MANY = 1000
-"""Wrong names or values that are counted instead of told one by one."""
+"""Wrong names that are counted instead of told one by one."""
 _encode = msgspec.json.Encoder(enc_hook=jsonable).encode
 
 
@@ -56,7 +54,7 @@ class Arguments:
         self.schema = schema
         self._closed = schema.get("additionalProperties") is False
         self._label = label
-        self._validate = model.__pydantic_validator__.validate_json
+        self._validate: Validate = model.__pydantic_validator__.validate_json
         self._fields = model.model_fields
         self._parameters = signature.parameters
         self._context = signature.context
@@ -76,13 +74,10 @@ class Arguments:
         may_stray = b"true" in text or b"false" in text
         strays = find_stray_booleans(self.schema, given) if may_stray else []
         try:
-            valid = cast("BaseModel", self._validate(text))
-        except ValidationError as error:
-            if (count := error.error_count()) > _MANY:  # reading them would take longer than the call
-                raise self._wrong([Fault("", f"has {count} wrong values")]) from None
+            valid = cast("BaseModel", validated(self._validate, text, given, self._names))
+        except Misfit as misfit:
             known = {fault.path for fault in strays}
-            others = [f for f in read_faults(error, given, self._names) if f.path not in known]
-            raise self._wrong(strays + others) from error
+            raise self._wrong(strays + [f for f in misfit.faults if f.path not in known]) from None
         if strays:
             raise self._wrong(strays)
         return valid
@@ -148,7 +143,7 @@ def compile_arguments(
     Raises ConfigError naming the function, and the parameter at fault, when no schema can be made.
     """
     signature = read_signature(func, label, local_names)
-    summary, texts = read_docstring(inspect.getdoc(func))
+    summary, texts = read_docstring(_docstring(func))
     shown = [(f"p{index}", p) for index, p in enumerate(signature.parameters) if not p.is_context]
     try:
         fields = {field: _field(parameter, texts, signature.names) for field, parameter in shown}
@@ -156,11 +151,19 @@ def compile_arguments(
         model = create_model("Arguments", __config__=config, **cast("Any", fields))
         model.model_rebuild(force=True, _types_namespace=dict(signature.names))
         schema = tidy_schema(model.model_json_schema(schema_generator=QuietSchema))
-    except _NO_SCHEMA as error:
+    except Exception as error:  # types may bring schemas of their own, which are the application's code
         raise _unsuitable(label, [parameter for _, parameter in shown], signature.names, error) from error
     schema.pop("description", None)
     schema.setdefault("properties", {})
     return summary, Arguments(label, model, _in_order(schema), signature)
+
+
+def _docstring(func: Callable[..., Any]) -> str | None:
+    try:
+        text: Any = inspect.getdoc(func)
+    except Exception:  # a property of a callable object of the application's; a tool needs no docstring
+        return None
+    return text if isinstance(text, str) else None
 
 
 def _in_order(schema: dict[str, Any]) -> dict[str, Any]:
@@ -196,14 +199,19 @@ def _documentation(metadata: tuple[Any, ...]) -> str | None:
 def _unsuitable(
     label: str, parameters: list[Parameter], names: Mapping[str, Any], error: Exception
 ) -> ConfigError:
-    reason = str(error).partition("\n")[0]
     for parameter in parameters:
         try:
             TypeAdapter(adapt(parameter.annotation, names)).json_schema(schema_generator=QuietSchema)
-        except _NO_SCHEMA as own:
-            reason = str(own).partition("\n")[0]
+        except Exception as own:  # as above
+            reason = _reason(own)
             return ConfigError(
                 f"{label}: the parameter {parameter.name!r} has a type that cannot be described to a model: "
                 f"{reason}"
             )
-    return ConfigError(f"{label}: its parameters cannot be described to a model: {reason}")
+    return ConfigError(f"{label}: its parameters cannot be described to a model: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; its kind too, where the words alone would say little."""
+    told = error_text if isinstance(error, PydanticUserError | TypeError | ValueError) else describe_error
+    return told(error).partition("\n")[0]
