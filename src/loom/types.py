@@ -285,6 +285,16 @@ class ToolResult(Struct, frozen=True, omit_defaults=True):
         """The text the model reads."""
         return self.text
 
+    @property
+    def content(self) -> str | tuple[Part, ...]:
+        """What the model gets: the text, and after it the parts. A text that a part repeats is said once."""
+        parts = tuple(self.content_parts or ())
+        if not parts:
+            return self.text
+        if not self.text or any(isinstance(part, TextPart) and part.text == self.text for part in parts):
+            return parts
+        return (TextPart(self.text), *parts)
+
 
 # --- outcomes -------------------------------------------------------------------------------------
 
