@@ -10,13 +10,13 @@ from typing import Any
 from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
 from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
 from ..store.base import SessionStore
-from ..tools.base import Parked, ToolContext, ToolHandler
+from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, checked_name
 from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
 
 
-class AgentTool(ToolHandler):
+class AgentTool(SpecFacts, ToolHandler):
     """Lets the model hand a task to another agent and read its answer.
 
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
@@ -43,7 +43,7 @@ class AgentTool(ToolHandler):
         self._scratch = scratch
         self.within = within
         self._spec = ToolSpec(
-            name=name,
+            name=checked_name(name),
             description=description,
             parameters={
                 "type": "object",
@@ -55,6 +55,11 @@ class AgentTool(ToolHandler):
             concurrency_safe=True,
             timeout=float("inf"),
         )
+
+    @property
+    def name(self) -> str:
+        """What the model calls it."""
+        return self._spec.name
 
     @property
     def tool(self) -> ToolSpec:

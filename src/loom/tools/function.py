@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
 from ..types import ToolResult, ToolSpec, describe_error, safe_repr
-from .base import ToolContext, ToolHandler
+from .base import SpecFacts, ToolContext, ToolHandler, checked_name
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
@@ -35,7 +35,6 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI accepts; the other services accept at least this
 _STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _POSTPONED = __future__.annotations.compiler_flag
@@ -59,12 +58,13 @@ class _Facts:
 _NO_FACTS = _Facts()
 
 
-class FunctionTool(ToolHandler, Generic[P, R_co]):
+class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
     """A function and its tool. Calling it calls the function; ``tool`` and ``invoke`` are what an agent uses.
 
     Made by ``@tool``. A synchronous function runs on a thread when an agent calls it: cancelling such a call
     returns at once, but the function goes on, since a thread cannot be killed. ``name`` is known without
-    building the schema. As an attribute of a class it binds to the object, as a function does.
+    building the schema; the other facts (``description``, ``parameters``, ``read_only`` and so on) are read off the
+    spec. As an attribute of a class it binds to the object, as a function does.
     """
 
     __wrapped__: Callable[P, R_co]
@@ -291,11 +291,10 @@ def _checked_name(func: Any, given: str | None) -> str:
     if name is None:
         inner = func.func if isinstance(func, functools.partial) else func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         name = getattr(inner, "__name__", None) or type(inner).__name__
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} is no name for a tool: use up to 64 letters, digits, _ and -; pass @tool(name=...)"
-        )
-    return name
+    try:
+        return checked_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; pass @tool(name=...)") from None
 
 
 def _check_kind(func: Any, label: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..types import ToolResult, ToolSpec, describe_error, error_text, safe_repr
-from .base import ToolHandler
+from .base import ToolHandler, checked_spec
 
 
 class ToolRegistry:
@@ -25,7 +25,10 @@ class ToolRegistry:
             self.register(handler)
 
     def register(self, handler: ToolHandler) -> None:
-        """Add a handler. Raises ConfigError for something that is no handler or a name that is taken."""
+        """Add a handler.
+
+        Raises ConfigError for something that is no handler, a name that is taken or that services do not accept.
+        """
         try:
             spec = getattr(handler, "tool", None)
         except ConfigError:
@@ -41,6 +44,7 @@ class ToolRegistry:
                 f"{safe_repr(handler)} is not a tool: it needs a `tool` property and an `invoke(args)` method; "
                 "decorate a function with @tool"
             )
+        checked_spec(spec)
         if spec.name in self._handlers:
             raise ConfigError(f"two tools are named {spec.name!r}; give one of them another name")
         if self.newcomer is not None:
