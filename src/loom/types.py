@@ -247,7 +247,8 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     """What a tool is: what the model sees (first three fields) and the facts governance needs.
 
     ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
-    ``timeout`` is in seconds; None means the runtime's default.
+    ``timeout`` is in seconds; None means the runtime's default. ``strict`` refuses near-miss arguments, such as
+    ``"5"`` for a number, which are else read as they were meant.
     """
 
     name: str
@@ -260,6 +261,7 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False
     timeout: float | None = None
     meta: dict[str, Any] | None = None
+    strict: bool = False
 
     @property
     def asks(self) -> bool:

@@ -28,7 +28,9 @@ class Handler(ToolHandler):
 
 
 BAD_NAMES = [
-    "", " ", "a b", "a.b", "files.read", "a/b", "a:b", "x" * 65, "d\N{CYRILLIC SMALL LETTER IE}ploy", "delete\u200b", "\uff44eploy", "größe", "act\n",
+    "", " ", "a b", "a.b", "files.read", "a/b", "a:b", "x" * 65,
+    "d\N{CYRILLIC SMALL LETTER IE}ploy", "delete\u200b", "\uff44eploy",
+    "größe", "act\n",
     "act\x00", "\N{KELVIN SIGN}", "a'b", None, 3, b"act",
 ]  # fmt: skip
 

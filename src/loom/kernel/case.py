@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from ..errors import (
     StoreError,
     ToolArgumentsError,
@@ -19,21 +17,21 @@ from ..errors import (
 from ..events import Outcome, ToolFinished
 from ..folds.state import Call, Phase, State
 from ..safety.receipts import effect_digest
-from ..safety.schema import validate_arguments
 from ..tools.base import ToolHandler
 from ..types import ErrorInfo, ToolResult, ToolSpec, error_text
 from .engine import Scope
 from .foreign import described
+from .reading import call_arguments, read_arguments
 
 logger = logging.getLogger("loom.tools")
-
-MAX_ARGUMENTS = 4 * 1024 * 1024
-"""Characters of one call's arguments: several times what a model can write in one reply."""
 
 
 @dataclass(slots=True)
 class Case:
-    """One call on its way: who would run it, with what."""
+    """One call on its way: who would run it, with what.
+
+    ``edited`` says that a hook changed the arguments, ``mended`` that they were read otherwise than they were sent.
+    """
 
     scope: Scope
     state: State
@@ -42,6 +40,7 @@ class Case:
     spec: ToolSpec
     arguments: dict[str, Any]
     edited: bool = False
+    mended: bool = False
 
     def digest(self) -> str:
         """The name of the effect as it stands now."""
@@ -49,24 +48,26 @@ class Case:
             self.spec, self.arguments, session_id=self.state.session_id, run_id=self.state.run_id
         )
 
-    def check(self) -> None:
-        """Raise ToolArgumentsError unless the arguments fit the tool.
+    def check(self, *, as_sent: bool = False) -> None:
+        """Read the arguments as the tool means them. Raises ToolArgumentsError unless they fit.
 
-        A handler's own check is the application's code: what else it raises is a fault of the arguments.
+        ``as_sent`` takes a schema at its word, as for what a hook wrote, which is no model. A handler's own reading
+        is the application's code: what else it raises is a fault of the arguments.
         """
-        own = getattr(self.handler, "check_arguments", None)
-        if own is None:
-            validate_arguments(self.spec, self.arguments)
-            return
+        strict = self.spec.strict or any(policy.strict_arguments for policy in self.scope.powers)
         try:
-            own(self.arguments)
+            meant = read_arguments(
+                self.handler, self.spec, self.arguments, self.scope.context, strict=strict, as_sent=as_sent
+            )
         except (KeyboardInterrupt, ToolError):
             raise
-        except BaseException as error:  # nothing is awaited here, so a cancellation is the check's own
+        except BaseException as error:  # nothing is awaited here, so a cancellation is the handler's own
             logger.warning("%s could not check its arguments", self.spec.name, exc_info=True)
             raise ToolArgumentsError(
                 f"the arguments of {self.spec.name} cannot be used: {described(error)}"
             ) from error
+        if meant is not self.arguments:
+            self.arguments, self.mended = meant, True
 
     async def cap(self, result: ToolResult) -> ToolResult:
         """The result, no larger than the window can bear. What is cut of it is kept before this returns."""
@@ -95,7 +96,10 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
     handler = scope.engine.tools.get(call.name)
     if handler is None:
         raise ToolNotFoundError(f"Tool not found: {call.name}")
-    case = Case(scope, state, call, handler, _spec_of(handler, call), _read_arguments(call))
+    spec = _spec_of(handler, call)
+    strict = spec.strict or any(policy.strict_arguments for policy in scope.powers)
+    arguments, mended = call_arguments(call, strict=strict)
+    case = Case(scope, state, call, handler, spec, arguments, mended=mended)
     if call.phase is not Phase.ALLOWED:  # else it was checked when it was decided
         case.check()
     return case
@@ -106,25 +110,6 @@ def _spec_of(handler: ToolHandler, call: Call) -> ToolSpec:
         return handler.tool
     except Exception as error:  # a property of the application's
         raise ToolExecutionError(f"{call.name} cannot say what it is: {described(error)}") from error
-
-
-def _read_arguments(call: Call) -> dict[str, Any]:
-    if len(call.arguments) > MAX_ARGUMENTS:
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} have {len(call.arguments)} characters; {MAX_ARGUMENTS} are the most, "
-            "send less at a time"
-        )
-    try:
-        arguments = msgspec.json.decode(call.arguments)
-    except (ValueError, RecursionError) as error:
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} are not valid JSON ({error}); send one JSON object"
-        ) from None
-    if not isinstance(arguments, dict):
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}"
-        )
-    return arguments  # pyright: ignore[reportUnknownVariableType]  # any JSON object
 
 
 def refused_result(call: Call, error: ToolError) -> ToolFinished:

@@ -95,7 +95,7 @@ async def _ask_gates(hooks: Hooks, case: Case) -> Ruling:
         return Ruling("deny", "hook", outcome.message)
     if outcome.arguments is not None:
         case.arguments, case.edited = _plain(outcome.arguments), True
-        case.check()
+        case.check(as_sent=True)
     return Ruling("ask", "hook", outcome.message) if outcome.decision is HookDecision.ASK else _ALLOW
 
 
@@ -152,7 +152,7 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
             verdict="allow",
             source=ruling.source,
             reason=ruling.reason,
-            arguments=to_json(case.arguments) if case.edited else None,
+            arguments=to_json(case.arguments) if case.edited or case.mended else None,
             digest=case.digest() if case.call.approval else "",
         )
     ]

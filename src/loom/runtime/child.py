@@ -51,6 +51,7 @@ class AgentTool(SpecFacts, ToolHandler):
                 "required": ["task"],
                 "additionalProperties": False,
             },
+            strict=True,  # a task is text, not whatever could be read as text
             idempotent=True,
             concurrency_safe=True,
             timeout=float("inf"),

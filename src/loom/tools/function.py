@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
 from ..types import ToolResult, ToolSpec, describe_error, safe_repr
-from .base import SpecFacts, ToolContext, ToolHandler, checked_name
+from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
@@ -53,6 +53,7 @@ class _Facts:
     needs_approval: bool | None = None
     idempotent: bool = False
     timeout: float | None = None
+    strict: bool = False
 
 
 _NO_FACTS = _Facts()
@@ -123,7 +124,18 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
 
     def check_arguments(self, args: object) -> None:
         """Validate without running. Raises ToolArgumentsError whose text the model can act on."""
-        (self._arguments or self._compile()[1]).validate(args)
+        self.read_arguments(args)
+
+    def read_arguments(
+        self, args: object, context: RunContext[Any] | None = None, *, strict: bool = False
+    ) -> dict[str, Any]:
+        """The arguments as they were meant, without running. ``context`` is what validators get as ``info.context``.
+
+        ``strict``, here or as declared, reads nothing into them. Raises ToolArgumentsError whose text the model
+        can act on.
+        """
+        arguments = self._arguments or self._compile()[1]
+        return arguments.read(args, context, strict=strict or self._facts.strict)[0]
 
     async def invoke(self, args: dict[str, Any]) -> ToolResult:
         """Validate and run. A function that takes a context raises ToolError here unless it has a default."""
@@ -139,7 +151,7 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         arguments = self._arguments or self._compile()[1]
         if context is not None and not self._is_async:
             context = _for_thread(context)
-        positional, keywords = arguments.bind(args, context)
+        positional, keywords = arguments.bind(args, context, strict=self._facts.strict)
         func = cast("Callable[..., Any]", self.__wrapped__)
         try:
             if self._is_async:
@@ -173,6 +185,7 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
             needs_approval=facts.needs_approval,
             idempotent=facts.idempotent,
             timeout=facts.timeout,
+            strict=facts.strict,
         )
         self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
         return spec, arguments
@@ -197,6 +210,7 @@ def tool(
     requires_permission: bool | None = None,
     idempotent: bool = False,
     timeout: float | None = None,
+    strict: bool = False,
 ) -> _Decorator: ...
 
 
@@ -212,11 +226,13 @@ def tool(
     requires_permission: bool | None = None,
     idempotent: bool = False,
     timeout: float | None = None,
+    strict: bool = False,
 ) -> Any:
     """Make a function a tool: ``@tool``, or ``@tool(read_only=True)``.
 
     The schema comes from the annotations, the description from the docstring's first paragraph unless given.
-    ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. Raises
+    ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. ``strict``
+    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. Raises
     ConfigError for a function a model could not call.
     """
     if func is not None:
@@ -226,7 +242,14 @@ def tool(
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
     facts = _Facts(
-        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout
+        description,
+        read_only,
+        destructive,
+        concurrency_safe,
+        requires_permission,
+        idempotent,
+        timeout,
+        strict,
     )
 
     def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:

@@ -32,7 +32,7 @@ _MOST_LOOKED_AT = 40
 class Validate(Protocol):
     """``validate_json`` of a pydantic validator."""
 
-    def __call__(self, data: str | bytes, /, *, context: Any = None) -> Any:
+    def __call__(self, data: str | bytes, /, *, strict: bool | None = None, context: Any = None) -> Any:
         """Raise ValidationError, or whatever the application's validators raise."""
         ...
 
