@@ -286,7 +286,8 @@ class Run(Generic[OutputT]):
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events, self.context)
-        result = result_of(state, self._events, output=session.parse(state), error=unsaved)
+        output, unfit = session.parse(state)
+        result = result_of(state, self._events, output=output, error=unsaved or unfit)
         self._result, self.state = result, result.state
         session.concluded(result)
 
@@ -365,12 +366,12 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
-            if (
-                self._parent is not None
-            ):  # it ended when nobody heard of it: what it spent counts all the same
+            if self._parent is not None:
+                # It ended and nobody heard of it: what it spent counts all the same.
                 Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
-            self._result = result_of(state, events, output=session.parse(state))
-            self.state = state.status
+            output, unfit = session.parse(state)
+            self._result = result_of(state, events, output=output, error=unfit)
+            self.state = self._result.state
             return None
         stood = RunState.WAITING if state.requests else RunState.RUNNING
         return self._journal(logbook, state), [RunResumed(from_state=stood), *self._answered(state)]

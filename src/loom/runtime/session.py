@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import structs, to_builtins
+from msgspec import UNSET, structs, to_builtins
 
 from .._generics import DepsT, OutputT
-from ..errors import ConfigError, StoreError
+from ..errors import ConfigError, OutputInvalid, StoreError
 from ..events import Event, SessionForked
 from ..folds.state import State
 from ..hitl.base import Human
@@ -25,7 +25,7 @@ from ..safety.declared import mapping, seconds, text
 from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
-from ..types import ErrorInfo, Limits, RunState, sound, to_json
+from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
 from .history import History, artifacts_of, turn_messages
 from .logbook import BUSY_WAIT, Logbook, open_logbook
 from .owner import new_owner
@@ -294,10 +294,18 @@ class Session(Generic[OutputT, DepsT]):
         if self._grounds.concluded is not None:
             self._grounds.concluded(self, result)
 
-    def parse(self, state: State) -> Any:
-        """The output as the agent's ``output_type``; None leaves the text as it is."""
+    def parse(self, state: State) -> tuple[Any, ErrorInfo | None]:
+        """The output as the agent's ``output_type``, None included; UNSET leaves the text as it is.
+
+        Also what is wrong with an answer that passed once and does not any more: a validator may have changed.
+        """
         parse = self._grounds.parse
-        return parse(state.output) if parse and state.status is RunState.COMPLETED else None
+        if parse is None or state.status is not RunState.COMPLETED:
+            return UNSET, None
+        try:
+            return parse(state.output), None
+        except OutputInvalid as error:
+            return UNSET, error.info()
 
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
         make = self._grounds.context
@@ -361,7 +369,7 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         save()
     except Exception as failure:  # the application's store; its failure must not destroy the answer
         logger.exception("run %s was not saved", run_id)
-        return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
+        return StoreError(f"not saved: {describe_error(failure)}").info()
     return None
 
 
@@ -388,5 +396,5 @@ def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:
     try:
         sound(structs.replace(task, attachments=[]))  # those are checked when their files are read
         to_json(context.to_payload())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"a task and its inputs must be plain data: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise ConfigError(f"a task and its inputs must be plain data: {describe_error(error)}") from error
