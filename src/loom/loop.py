@@ -81,7 +81,8 @@ class AgentConfig:
 class AgentTurn:
     """What one turn came to. ``tool_calls`` is a count; ``messages`` is the conversation with the reply.
 
-    ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened.
+    ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened,
+    ``reply`` is a notice to show or what there is of the answer, and ``text`` what the model itself last wrote.
     """
 
     reply: str
@@ -94,6 +95,18 @@ class AgentTurn:
     model: str | None = None
     state: RunState = RunState.COMPLETED
     error: ErrorInfo | None = None
+    text: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True when the model finished its answer."""
+        return self.state is RunState.COMPLETED
+
+    def unwrap(self) -> str:
+        """The reply of a turn that completed; for any other the error is raised that ``error`` tells of."""
+        if self.ok:
+            return self.reply
+        raise to_exception(self.error or ErrorInfo("run_failed", f"the turn ended as {self.state.value}"))
 
 
 class Agent:
@@ -297,6 +310,7 @@ class _Turn:
             model=self._model,
             state=state.status,
             error=state.error,
+            text=state.output,
         )
 
     def _reply(self, state: State) -> str:

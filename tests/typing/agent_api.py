@@ -80,7 +80,9 @@ def a_tool_is_still_the_function() -> None:
 async def text_is_the_output_unless_told_otherwise() -> None:
     agent = Agent(model=Model.offline(), tools=[add, find], capabilities=[Files(read_only=True)])
     result = await agent.run("hello")
-    assert_type(result.output, str)
+    assert_type(result.output, str | None)
+    assert_type(result.text, str)
+    assert_type(result.unwrap(), str)
     assert_type(result.cost, float | None)
     result.output = "edited"  # type: ignore[misc]
 
@@ -89,8 +91,10 @@ async def the_output_type_is_the_type_of_the_output() -> None:
     agent = Agent(model="openai:gpt", output_type=Report)
     result = await agent.run("hello")
     assert_type(result, RunResult[Report])
-    assert_type(result.output.title, str)
-    assert_type(agent.run_sync("hello").output, Report)
+    assert_type(result.output, Report | None)
+    print(result.output.title)  # type: ignore[union-attr]
+    assert_type(result.unwrap().title, str)
+    assert_type(agent.run_sync("hello").unwrap(), Report)
 
 
 async def a_session_keeps_the_types_of_its_agent() -> None:
@@ -101,7 +105,8 @@ async def a_session_keeps_the_types_of_its_agent() -> None:
     assert_type(run, Run[Report])
     async for event in run.events():
         assert_type(event, Event)
-    assert_type((await run).output, Report)
+    assert_type(run.output, Report | None)
+    assert_type((await run).unwrap(), Report)
     assert_type(await run.wait(), RunResult[Report])
 
 
@@ -153,7 +158,7 @@ def messages_are_judged(registry: ProviderRegistry) -> None:
 async def text_and_parts_are_a_task() -> None:
     agent = Agent(model="auto")
     result = await agent.run(["What is this?", ImagePart("cat.png"), media.document(b"%PDF-1.7")])
-    assert_type(result.output, str)
+    assert_type(result.unwrap(), str)
     assert_type(result.media, tuple[ImagePart | AudioPart | VideoPart | FilePart, ...])
     agent.stream(("Look:", media.image("cat.png")))
     agent.run_sync(RuntimeTask("Look", attachments=[media.audio("purr.mp3")]))

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
@@ -21,6 +22,7 @@ from ..kernel.interrupt import Interrupt
 from ..kernel.journal import Journal
 from ..kernel.loop import drive
 from ..kernel.people import checked
+from ..kernel.steps import cancelled_error
 from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer
 from ..safety.display import encodable
@@ -113,6 +115,21 @@ class Run(Generic[OutputT]):
         """The result, once there is one."""
         return self._result
 
+    @property
+    def output(self) -> OutputT | None:
+        """The answer, once the run has completed; ``result`` tells it from an answer that is None."""
+        return None if self._result is None else self._result.output
+
+    @property
+    def prompt(self) -> str:
+        """What was asked for, as text; empty for a run to resume until its log has been read."""
+        return self.task.goal if self.task else ""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the run began, in UTC; None before it has."""
+        return self._events[0].ts if self._events else None
+
     async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
         """Stop the run at its next await, settle what was under way, and return the result.
 
@@ -147,9 +164,10 @@ class Run(Generic[OutputT]):
             "run_id": self.id,
             "session_id": self.session.id,
             "state": result.state.value,
-            "prompt": self.task_text,
+            "prompt": self.prompt,
             "context": self.context.to_payload(),
             "output": msgspec.to_builtins(result.output, enc_hook=str),
+            "text": result.text,
             "messages": [msgspec.to_builtins(message) for message in result.messages],
             "events": [msgspec.to_builtins(event) for event in result.events],
             "artifacts": [msgspec.to_builtins(artifact) for artifact in result.artifacts],
@@ -230,7 +248,9 @@ class Run(Generic[OutputT]):
                 raise
         finally:
             self._interrupt.leave()
-        state = State(run_id=self.id, session_id=session.id, status=RunState.CANCELLED)
+        wanted = self._interrupt.wanted
+        error = cancelled_error(wanted.reason if isinstance(wanted, CancelRequested) else "")
+        state = State(run_id=self.id, session_id=session.id, status=RunState.CANCELLED, error=error)
         self._result, self.state = result_of(state, ()), RunState.CANCELLED
         return None
 
@@ -252,12 +272,7 @@ class Run(Generic[OutputT]):
         hooks, result = self.session.engine.hooks, self._result
         if result is not None and result.state.terminal and hooks.wants("after_run"):
             ids = {"run_id": self.id, "session_id": self.session.id}
-            await hooks.tell("after_run", {**ids, "prompt": self.task_text, "result": result})
-
-    @property
-    def task_text(self) -> str:
-        """What was asked for, as text."""
-        return self.task.goal if self.task else ""
+            await hooks.tell("after_run", {**ids, "prompt": self.prompt, "result": result})
 
     def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
