@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import structs, to_builtins
+from msgspec import UNSET, structs, to_builtins
 
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
@@ -283,9 +283,9 @@ class Session(Generic[OutputT, DepsT]):
             self._grounds.concluded(self, result)
 
     def parse(self, state: State) -> Any:
-        """The output as the agent's ``output_type``; None leaves the text as it is."""
+        """The output as the agent's ``output_type``, None included; UNSET leaves the text as it is."""
         parse = self._grounds.parse
-        return parse(state.output) if parse and state.status is RunState.COMPLETED else None
+        return parse(state.output) if parse and state.status is RunState.COMPLETED else UNSET
 
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
         make = self._grounds.context
