@@ -6,16 +6,18 @@ Declaring an agent costs nothing: what runs it is imported when its first sessio
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm, Unpack
+
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
-    from .events import Event
+    from .events import AnyEvent
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
@@ -32,17 +34,32 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 
 
+class _AgentOptions(TypedDict, total=False):
+    """What an agent may be declared with, beside what its type depends on; for type checkers."""
+
+    model: AnyModel
+    instructions: str | Instructions
+    tools: Sequence[Any]
+    capabilities: Sequence[Any]
+    runtime: Runtime | None
+    generation: Generation | None
+    session_store: SessionStore | None
+    human: Human | Callable[..., Any] | None
+    governance: GovernancePolicy | None
+    safety_rules: Sequence[SafetyRule]
+
+
 class Agent(Generic[OutputT, DepsT]):
     """An agent, declared: a model, instructions, tools, and how they may be used.
 
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
     else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
     ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
-    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
-    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
-    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
-    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
-    ``runtime``.
+    ``output_type`` (pydantic model, dataclass, TypedDict, ``list[int]``, ``Cat | Dog``, a ``Literal``) makes
+    ``result.output`` a validated value of it. ``deps`` is any object that tools get in their context. ``human``
+    answers requests while the process lives: an object with ``ask`` or a function; without one a run that needs
+    an answer waits. ``session_store`` keeps sessions; without one they live in memory. ``governance`` and
+    ``safety_rules`` replace and add to those of ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -54,6 +71,15 @@ class Agent(Generic[OutputT, DepsT]):
         "session_store", "tools",
     )  # fmt: skip
 
+    # Two, because a checker knows what an agent without an output_type answers with only from its default.
+    @overload
+    def __init__(
+        self, *, output_type: None = None, deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, output_type: TypeForm[OutputT], deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
     def __init__(
         self,
         *,
@@ -64,7 +90,7 @@ class Agent(Generic[OutputT, DepsT]):
         runtime: Runtime | None = None,
         generation: Generation | None = None,
         session_store: SessionStore | None = None,
-        output_type: type[OutputT] | None = None,
+        output_type: Any = None,
         deps: DepsT | None = None,
         human: Human | Callable[..., Any] | None = None,
         governance: GovernancePolicy | None = None,
@@ -108,7 +134,7 @@ class Agent(Generic[OutputT, DepsT]):
 
     def stream(
         self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[AnyEvent, None]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.

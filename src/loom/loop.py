@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
@@ -44,6 +44,15 @@ from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry
 from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    StreamedT = TypeVar("StreamedT", default=TurnEvent)
+else:
+    from typing import TypeVar
+
+    StreamedT = TypeVar("StreamedT")
+
 _REPORTED = frozenset(
     {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
 )
@@ -51,7 +60,7 @@ _REPORTED = frozenset(
 
 
 @dataclass(kw_only=True)
-class AgentConfig:
+class AgentConfig(Generic[StreamedT]):
     """How a loop agent works. All hooks are optional; those of the turn may be sync or async.
 
     ``on_before_turn(messages)`` may return other messages, ``choose_model(messages)`` a model id,
@@ -72,7 +81,7 @@ class AgentConfig:
     choose_model: Callable[[list[ChatMessage]], str | None] | None = None
     before_llm_call: Callable[[list[ChatMessage]], Any] | None = None
     limit_message_builder: Callable[[int], str] | None = None
-    serialize_event: Callable[[TurnEvent], Any] | None = None
+    serialize_event: Callable[[TurnEvent], StreamedT] | None = None
     affirmatives: frozenset[str] | set[str] | None = None
     negatives: frozenset[str] | set[str] | None = None
 
@@ -109,7 +118,7 @@ class AgentTurn:
         raise to_exception(self.error or ErrorInfo("run_failed", f"the turn ended as {self.state.value}"))
 
 
-class Agent:
+class Agent(Generic[StreamedT]):
     """A provider, tools and a config. One agent may serve any number of conversations at once.
 
     ``human`` answers requests for approval; without one they are refused, since a turn cannot wait.
@@ -120,13 +129,13 @@ class Agent:
         provider: LLMProvider | None = None,
         provider_registry: ProviderRegistry | None = None,
         tool_registry: ToolRegistry | None = None,
-        config: AgentConfig | None = None,
+        config: AgentConfig[StreamedT] | None = None,
         *,
         human: Human | None = None,
     ) -> None:
         if provider is None and provider_registry is None:
             raise ConfigError("a loop agent needs a provider or a provider_registry")
-        self.config = config or AgentConfig()
+        self.config: AgentConfig[StreamedT] = config or AgentConfig()
         self.human = human
         self._provider = provider
         self._registry = provider_registry
@@ -165,9 +174,9 @@ class Agent:
         messages: Sequence[ChatMessage],
         context: dict[str, Any] | None = None,
         model_id: str | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[StreamedT]:
         """Like ``run_turn``, as it happens. A failing service is an ``ErrorEvent`` and then the ``DoneEvent``."""
-        wrap = self.config.serialize_event or _as_it_is
+        wrap = self.config.serialize_event or cast("Callable[[TurnEvent], StreamedT]", _as_it_is)
         turn = await self._prepare(messages, context, model_id, streaming=True)
         await _call(
             self.config.on_event,
@@ -280,7 +289,7 @@ class _Nobody:
 class _Turn:
     """One turn under way: folds the events into the result."""
 
-    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig, opening: Event) -> None:
+    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig[Any], opening: Event) -> None:
         self.scope = scope
         self.opening = opening
         self.journal = journal

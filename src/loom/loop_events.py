@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -15,6 +15,7 @@ from .types import RunState
 class ToolExecStartEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_start"):
     """A tool is about to run. ``arguments`` is the model's JSON text."""
 
+    type: ClassVar[Literal["tool_exec_start"]] = "tool_exec_start"
     tool_call_id: str
     name: str
     arguments: str
@@ -23,6 +24,7 @@ class ToolExecStartEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_s
 class ToolExecResultEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_result"):
     """A tool call has its result."""
 
+    type: ClassVar[Literal["tool_exec_result"]] = "tool_exec_result"
     tool_call_id: str
     name: str
     text: str
@@ -32,12 +34,14 @@ class ToolExecResultEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_
 class LimitReachedEvent(Struct, frozen=True, tag_field="type", tag="limit_reached"):
     """The turn used up its model calls."""
 
+    type: ClassVar[Literal["limit_reached"]] = "limit_reached"
     iterations: int
 
 
 class ErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
     """Something ended the turn. ``reason`` is the error's code."""
 
+    type: ClassVar[Literal["error"]] = "error"
     message: str
     reason: str | None = None
     status_code: int | None = None
@@ -47,6 +51,7 @@ class ErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
 class DoneEvent(Struct, frozen=True, tag_field="type", tag="done"):
     """The turn is over. ``context["messages"]`` is the conversation with its last reply."""
 
+    type: ClassVar[Literal["done"]] = "done"
     model: str = ""
     iterations: int = 0
     input_tokens: int = 0

@@ -9,14 +9,14 @@ checkers must complain there, or they complain that the ignore is needless.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, Literal, Optional, Union, assert_type
 
 from pydantic import BaseModel
 
 from loom import (
     Agent,
     Answer,
-    Event,
+    AnyEvent,
     FallbackModel,
     Files,
     Model,
@@ -97,6 +97,19 @@ async def the_output_type_is_the_type_of_the_output() -> None:
     assert_type(agent.run_sync("hello").unwrap(), Report)
 
 
+async def any_type_can_be_the_output_type() -> None:
+    assert_type(Agent(output_type=None), Agent[str, Any])
+    assert_type(Agent(output_type=str), Agent[str, Any])
+    assert_type(Agent(output_type=list[Report]), Agent[list[Report], Any])
+    assert_type(Agent(output_type=Report | Database), Agent[Report | Database, Any])
+    assert_type(Agent(output_type=Report | None, deps=7), Agent[Report | None, int])
+    assert_type(Agent(output_type=Optional[Report]), Agent[Report | None, Any])  # noqa: UP045
+    assert_type(Agent(output_type=Union[Report, int]), Agent[Report | int, Any])  # noqa: UP007
+    assert_type(Agent(output_type=Literal["yes", "no"]), Agent[Literal["yes", "no"], Any])
+    assert_type((await Agent(output_type=Literal["yes", "no"]).run("?")).unwrap(), Literal["yes", "no"])
+    assert_type((await Agent(output_type=Report | None).run("?")).unwrap(), Report | None)
+
+
 async def a_session_keeps_the_types_of_its_agent() -> None:
     agent = Agent(model="auto", output_type=Report, session_store=SqliteSessionStore("sessions.db"))
     session = agent.session(SessionConfig(id="a"))
@@ -104,7 +117,7 @@ async def a_session_keeps_the_types_of_its_agent() -> None:
     run = session.start("hello")
     assert_type(run, Run[Report])
     async for event in run.events():
-        assert_type(event, Event)
+        assert_type(event, AnyEvent)
     assert_type(run.output, Report | None)
     assert_type((await run).unwrap(), Report)
     assert_type(await run.wait(), RunResult[Report])
@@ -177,5 +190,5 @@ async def a_typed_answer_is_seen_while_it_grows() -> None:
 
 
 def mistakes_are_noticed() -> None:
-    Agent(modle="auto")  # type: ignore[call-arg]
-    Agent(model=7)  # type: ignore[arg-type]
+    Agent(modle="auto")  # type: ignore[call-overload]
+    Agent(model=7)  # type: ignore[call-overload]

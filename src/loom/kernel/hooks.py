@@ -107,9 +107,9 @@ class Hooks:
         if seed_name in self._handlers:
             await self._tell(seed_name, seed_name, _seed_payload(event, asked))
         if event.type in self._handlers:
-            await self._tell(event.type, event.type, _with_ids(event, event.payload))
+            await self._tell(event.type, event.type, _with_ids(event, event.fields))
         if "*" in self._handlers:
-            payload = _seed_payload(event, asked) if seed_name else _with_ids(event, event.payload)
+            payload = _seed_payload(event, asked) if seed_name else _with_ids(event, event.fields)
             await self._tell("*", seed_name or event.type, payload)
 
     async def tell(self, name: str, payload: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Hooks:
 
 def _seed_payload(event: Event, asked: dict[str, Any]) -> dict[str, Any]:
     """The keywords the seeds' names promise."""
-    own: dict[str, Any] = event.payload
+    own: dict[str, Any] = event.fields
     if isinstance(event, ToolFinished):
         own = {
             "tool_name": event.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -32,12 +32,14 @@ from ..types import (
 class ContentDeltaEvent(Struct, frozen=True, tag_field="type", tag="content_delta"):
     """Some text."""
 
+    type: ClassVar[Literal["content_delta"]] = "content_delta"
     delta: str
 
 
 class ThinkingDeltaEvent(Struct, frozen=True, tag_field="type", tag="thinking_delta"):
     """Some reasoning. ``signature``, ``data`` and ``origin`` are those of the ``ThinkingPart`` it becomes."""
 
+    type: ClassVar[Literal["thinking_delta"]] = "thinking_delta"
     delta: str = ""
     signature: str | None = None
     data: str | None = None
@@ -47,6 +49,7 @@ class ThinkingDeltaEvent(Struct, frozen=True, tag_field="type", tag="thinking_de
 class ToolCallDeltaEvent(Struct, frozen=True, tag_field="type", tag="tool_call_delta"):
     """A piece of the tool call at ``index``; ``arguments_delta`` is a fragment of JSON text."""
 
+    type: ClassVar[Literal["tool_call_delta"]] = "tool_call_delta"
     index: int
     id: str | None = None
     name: str | None = None
@@ -56,12 +59,14 @@ class ToolCallDeltaEvent(Struct, frozen=True, tag_field="type", tag="tool_call_d
 class UsageEvent(Struct, frozen=True, tag_field="type", tag="usage"):
     """What the service counted so far; a later one replaces an earlier one."""
 
+    type: ClassVar[Literal["usage"]] = "usage"
     usage: Usage
 
 
 class StopEvent(Struct, frozen=True, tag_field="type", tag="stop"):
     """The reply is over."""
 
+    type: ClassVar[Literal["stop"]] = "stop"
     stop_reason: StopReason
 
 

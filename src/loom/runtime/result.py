@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 
 from .._generics import OutputT
 from ..errors import RunFailed, RunWaiting, to_exception
-from ..events import Event, ToolFinished
+from ..events import AnyEvent, ToolFinished
 from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
@@ -34,7 +34,7 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     output: OutputT | None
     text: str = ""
     artifacts: Sequence[Artifact] = ()
-    events: Sequence[Event] = ()
+    events: Sequence[AnyEvent] = ()
     messages: Sequence[ChatMessage] = ()
     usage: Usage = Usage()
     cost: float | None = None
@@ -89,7 +89,7 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
 
 
 def result_of(
-    state: State, events: Sequence[Event], *, output: Any = UNSET, error: ErrorInfo | None = None
+    state: State, events: Sequence[AnyEvent], *, output: Any = UNSET, error: ErrorInfo | None = None
 ) -> RunResult[Any]:
     """Fold a run that has ended or waits. ``error`` is what kept it from being written down to its end.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
-from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
+from ..events import AnyEvent, CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..folds.state import State, fold
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -35,6 +35,9 @@ from .result import RunResult, result_of
 
 if TYPE_CHECKING:
     from .session import Session
+
+
+_Events = AsyncGenerator[AnyEvent, None]
 
 
 def new_run_id() -> str:
@@ -68,7 +71,7 @@ class Run(Generic[OutputT]):
         self._answers = tuple(answers)
         self._parent = parent
         self._streaming = streaming
-        self._events: list[Event] = []
+        self._events: list[AnyEvent] = []
         self._followers = Followers()
         self._begun = task is None
         self._known = asyncio.Event()
@@ -80,7 +83,7 @@ class Run(Generic[OutputT]):
 
     # --- following ------------------------------------------------------------------------------------
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, after: int = 0) -> AsyncIterator[AnyEvent]:
         """Yield the run's events with a seq over ``after``: the kept ones so far, then all as they happen.
 
         Any number of readers see the same order. Deltas are only seen by those who are there. Raises what
@@ -93,7 +96,7 @@ class Run(Generic[OutputT]):
         if self._driver is not None and self._driver.done():
             self._driver.result()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[AnyEvent]:
         return self.events()
 
     async def wait(self) -> RunResult[OutputT]:
@@ -186,7 +189,7 @@ class Run(Generic[OutputT]):
             async for _ in events:
                 pass
 
-    async def advance(self) -> AsyncGenerator[Event, None]:
+    async def advance(self) -> AsyncGenerator[AnyEvent, None]:
         """Drive the run right here, yielding every event. Leaving early cancels it."""
         session = self.session
         try:
@@ -204,7 +207,8 @@ class Run(Generic[OutputT]):
                 self.state, session.driven = RunState.RUNNING, self
                 unsaved = session.note_start(self.id)
                 try:
-                    async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
+                    driven = cast("_Events", drive(scope, journal, self._interrupt, opening))
+                    async with aclosing(driven) as events:
                         async for event in events:
                             if event.durable:
                                 self._events.append(event)
@@ -260,7 +264,7 @@ class Run(Generic[OutputT]):
         if journal.state.status is RunState.QUEUED:
             self.state = RunState.FAILED  # not even its beginning could be saved
             return
-        self._events += journal.outbox
+        self._events += cast("Iterable[AnyEvent]", journal.outbox)
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events, self.context)
@@ -324,7 +328,7 @@ class Run(Generic[OutputT]):
             if not unfinished:
                 raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
             self.id = unfinished[-1]
-        events = await session.store.read(session.id, run_id=self.id)
+        events = cast("list[AnyEvent]", await session.store.read(session.id, run_id=self.id))
         if not events or not isinstance(started := events[0], RunStarted):
             raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
         restore = SessionRestorePolicy.from_fields(started.restore)

@@ -15,7 +15,7 @@ from msgspec import UNSET, structs, to_builtins
 
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
-from ..events import Event, SessionForked
+from ..events import AnyEvent, SessionForked
 from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
@@ -140,7 +140,7 @@ class Session(Generic[OutputT, DepsT]):
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[AnyEvent, None]:
         """Run a task and yield its events as they happen; leaving the loop early cancels the run.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows. The last event of a
@@ -262,7 +262,7 @@ class Session(Generic[OutputT, DepsT]):
             return None
         return _kept(run_id, lambda: self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value)))
 
-    def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
+    def record(self, state: State, events: Sequence[AnyEvent], context: RunContext[Any]) -> ErrorInfo | None:
         """Write how a run stands to a store that keeps records only. Returns why it could not be."""
         if not self._grounds.records or not events:
             return None
@@ -352,7 +352,7 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
     return None
 
 
-def _transcript(state: State, events: Sequence[Event], context: RunContext[Any]) -> TranscriptRecord:
+def _transcript(state: State, events: Sequence[AnyEvent], context: RunContext[Any]) -> TranscriptRecord:
     return TranscriptRecord(
         state.run_id,
         state.session_id,
