@@ -365,6 +365,7 @@ def _check_names(tools: Sequence[Any]) -> None:
 def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     """Run a coroutine to its end from code that is not async, wherever it is called."""
     import asyncio
+    import contextvars
     import threading
 
     try:
@@ -372,7 +373,8 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     except RuntimeError:
         return asyncio.run(work)
     outcome: list[Any] = []
-    thread = threading.Thread(target=lambda: outcome.append(_caught(work)), name="loom-run-sync")
+    context = contextvars.copy_context()  # the caller's variables: who is asking, which trace this is
+    thread = threading.Thread(target=lambda: outcome.append(context.run(_caught, work)), name="loom-run-sync")
     thread.start()
     thread.join()
     if isinstance(outcome[0], BaseException):

@@ -38,7 +38,7 @@ LoomError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .types import Attempt, ErrorInfo
 
@@ -49,12 +49,14 @@ if TYPE_CHECKING:
 class LoomError(Exception):
     """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise.
 
-    ``attempts`` are the models that were asked in vain, where several may be.
+    ``attempts`` are the models that were asked in vain, where several may be. ``turn`` is what a turn of the
+    loop agent had come to when it raised this.
     """
 
     code: str = "error"
     retryable: bool = False
     attempts: tuple[Attempt, ...] = ()
+    turn: Any = None
 
     def info(self) -> ErrorInfo:
         """This error as data, with its cause, for results, logs and stores."""

@@ -7,7 +7,16 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
-from .events import ErrorRaised, Event, RunFinished, ThinkingDelta, ToolCallDelta, ToolFinished, ToolStarted
+from .events import (
+    ErrorRaised,
+    Event,
+    RunFinished,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolFinished,
+    ToolStarted,
+)
 from .llm.base import ContentDeltaEvent, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .types import RunState
 
@@ -78,6 +87,8 @@ TurnEvent = (
 def in_harness_words(event: Event, arguments: Mapping[str, str]) -> TurnEvent | None:
     """A kernel event as the harness tells it; None for one it does not. ``arguments`` are those of calls by id."""
     match event:
+        case TextDelta():
+            return ContentDeltaEvent(event.text)
         case ThinkingDelta():
             return ThinkingDeltaEvent(event.text)
         case ToolCallDelta():

@@ -15,7 +15,16 @@ from msgspec.structs import replace
 
 from ..errors import ConfigError, InvalidRequestError, LoomError, MalformedReplyError, ProviderError
 from ..types import Attempt, ChatMessage, ChatResponse, ToolSpec, Usage
-from .base import LLMProvider, ModelSettings, ProviderEvent, ReplyBuilder, StopEvent, UsageEvent, secrets_of
+from .base import (
+    LLMProvider,
+    ModelSettings,
+    ProviderEvent,
+    ReplyBuilder,
+    StopEvent,
+    UsageEvent,
+    as_provider,
+    secrets_of,
+)
 
 MAX_TOLD_CHARS = 300
 """How much of an earlier failure is told in the text of the last one."""
@@ -31,6 +40,9 @@ class Candidate:
     provider: LLMProvider
     model: str | None = None
     label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provider", as_provider(self.provider))
 
     @property
     def name(self) -> str:
