@@ -161,11 +161,14 @@ class Agent(Generic[OutputT, DepsT]):
         if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
         if config.id is not None and self._waiting and config.id in self._waiting:
-            return self._waiting[config.id]
+            waiting = self._waiting[config.id]
+            if waiting.closed:
+                waiting = self._waiting[config.id] = waiting.again()
+            return waiting
         if self._sessions is None:
             self._sessions = WeakValueDictionary()
         known = self._sessions.get(config.id) if config.id is not None else None
-        if known is not None:
+        if known is not None and not known.closed:
             known.metadata.update(config.to_metadata())
             return known
         opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
@@ -213,10 +216,12 @@ class Agent(Generic[OutputT, DepsT]):
 
     async def aclose(self) -> None:
         """Let go of the provider's connections and the session store."""
-        if self._engine is not None:
-            await self._engine.provider.aclose()
-        if self.session_store is not None:
-            await self.session_store.aclose()
+        try:
+            if self._engine is not None:
+                await self._engine.provider.aclose()
+        finally:
+            if self.session_store is not None:
+                await self.session_store.aclose()
 
     # --- parts ----------------------------------------------------------------------------------------
 

@@ -64,12 +64,20 @@ class LoomError(Exception):
         status, retry_after = getattr(self, "status", None), getattr(self, "retry_after", None)
         return ErrorInfo(
             code=str(self.code),
-            message=_encodable(str(self)),
+            message=_encodable(text_of(self)) or type(self).__name__,
             retryable=self.retryable is True,
-            cause=_encodable(f"{type(cause).__name__}: {cause}") if cause is not None else None,
+            cause=_encodable(f"{type(cause).__name__}: {text_of(cause)}") if cause is not None else None,
             status=status if isinstance(status, int) else None,
             retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
         )
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says; nothing for one that fails when it is asked, as those of an application may."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _encodable(text: str) -> str:

@@ -88,7 +88,7 @@ async def test_review_d1_a_cancelled_run_says_so_and_why() -> None:
     result = await run.cancel("changed my mind")
     assert result is not None
     assert (result.state, result.output) == (RunState.CANCELLED, None)
-    assert result.error == ErrorInfo("cancelled", "cancelled: changed my mind")
+    assert result.error == ErrorInfo("cancelled", "the run was cancelled: changed my mind")
     with pytest.raises(RunCancelled, match="changed my mind"):
         result.unwrap()
     again = await session.resume(run.id)
@@ -101,7 +101,7 @@ async def test_review_d1_a_run_cancelled_before_its_turn_says_why() -> None:
     await asyncio.sleep(0)
     result = await second.cancel("not needed")
     assert result is not None
-    assert result.error == ErrorInfo("cancelled", "cancelled: not needed")
+    assert result.error == ErrorInfo("cancelled", "the run was cancelled: not needed")
     assert (await first).ok
 
 

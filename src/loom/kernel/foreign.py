@@ -10,6 +10,8 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..errors import text_of
+
 _borne: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
 
@@ -38,5 +40,5 @@ def passes(error: BaseException) -> bool:
 
 def described(error: BaseException) -> str:
     """The error in one line, its kind first."""
-    text = str(error)
+    text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

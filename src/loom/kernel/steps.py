@@ -185,7 +185,7 @@ def _broken_limit(state: State) -> Stop | None:
 
 def cancelled_error(reason: str) -> ErrorInfo:
     """What a cancelled run gives as its error."""
-    return ErrorInfo("cancelled", f"cancelled: {reason or 'no reason given'}")
+    return ErrorInfo("cancelled", f"the run was cancelled: {reason or 'no reason given'}")
 
 
 def _limit_error(state: State) -> ErrorInfo | None:

@@ -20,6 +20,7 @@ from ..errors import (
     ToolExecutionError,
     ToolPermissionError,
     ToolTimeoutError,
+    text_of,
 )
 from ..events import (
     Event,
@@ -302,5 +303,5 @@ def _for_call(request: Request, case: Case) -> Request:
 
 
 async def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = await case.cap(ToolResult(encodable(str(error)), is_error=True))
+    result = await case.cap(ToolResult(encodable(text_of(error) or described(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)

@@ -7,6 +7,7 @@ their wire here and nowhere else, raise the errors of ``loom.errors`` and never 
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
@@ -27,6 +28,8 @@ from ..types import (
     ToolSpec,
     Usage,
 )
+
+logger = logging.getLogger("loom.llm")
 
 # --- what a provider's stream is made of ------------------------------------------------------------
 
@@ -215,6 +218,16 @@ def _refuses(function: Callable[..., Any], options: dict[str, Any]) -> str | Non
     except TypeError as error:
         return str(error)
     return None
+
+
+async def close_stream(stream: object) -> None:
+    """Close a provider's stream, if any of its kind can be. A reply is not lost because its stream was not closed."""
+    close: Callable[[], Awaitable[None]] | None = getattr(stream, "aclose", None)
+    if close is not None:
+        try:
+            await close()
+        except Exception:
+            logger.exception("the stream of a provider could not be closed")
 
 
 def secrets_of(provider: object) -> list[str]:

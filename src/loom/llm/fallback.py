@@ -23,6 +23,7 @@ from .base import (
     StopEvent,
     UsageEvent,
     as_provider,
+    close_stream,
     secrets_of,
 )
 
@@ -136,9 +137,7 @@ class FallbackProvider(LLMProvider):
                     raise final from final.__cause__
                 continue
             finally:
-                close = getattr(stream, "aclose", None)  # any iterator may be a stream
-                if close is not None:
-                    await close()
+                await close_stream(stream)
             for held in () if shown else said:
                 yield held
             yield response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
-from ..events import AnyEvent, CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
+from ..events import AnyEvent, CancelRequested, Event, RequestAnswered, RequestOpened, RunResumed, RunStarted
 from ..folds.state import State, fold
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -43,6 +43,29 @@ _Events = AsyncGenerator[AnyEvent, None]
 def new_run_id() -> str:
     """A fresh run id."""
     return f"run_{secrets.token_hex(12)}"
+
+
+def checked_run_id(run_id: Any) -> str | None:
+    """The id of a run to resume. Raises ConfigError for what is none, such as answers in its place."""
+    if run_id is None or isinstance(run_id, str):
+        return run_id
+    raise ConfigError(f"run_id is the id of a run, not {run_id!r:.200}; pass answers as answers=[...]")
+
+
+def checked_answers(answers: Any) -> tuple[Answer, ...]:
+    """One answer or several, as several. Raises ConfigError for what is none."""
+    given: tuple[Any, ...] = (answers,)
+    if not isinstance(answers, Answer | str | bytes | Mapping):
+        try:
+            given = tuple(answers)
+        except TypeError:
+            pass
+    for answer in given:
+        if not isinstance(answer, Answer):
+            raise ConfigError(
+                f"{answer!r:.200} is no answer: request.approve(), .deny(reason) and .answer(value) make one"
+            )
+    return given
 
 
 class Run(Generic[OutputT]):
@@ -268,7 +291,8 @@ class Run(Generic[OutputT]):
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events, self.context)
-        result = result_of(state, self._events, output=session.parse(state), error=unsaved)
+        output, fault = session.parse(state)
+        result = result_of(state, self._events, output=output, error=unsaved or fault)
         self._result, self.state = result, result.state
         session.concluded(result)
 
@@ -320,10 +344,7 @@ class Run(Generic[OutputT]):
     async def _reopen(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
         session = self.session
         if not self.id:
-            unfinished = await session.store.unfinished_runs(session.id)
-            if not unfinished:
-                raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
-            self.id = unfinished[-1]
+            self.id = await self._meant(await session.store.unfinished_runs(session.id))
         events = cast("list[AnyEvent]", await session.store.read(session.id, run_id=self.id))
         if not events or not isinstance(started := events[0], RunStarted):
             raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
@@ -346,21 +367,37 @@ class Run(Generic[OutputT]):
                 self._parent is not None
             ):  # it ended when nobody heard of it: what it spent counts all the same
                 Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
-            self._result = result_of(state, events, output=session.parse(state))
-            self.state = state.status
+            output, fault = session.parse(state)
+            self._result = result_of(state, events, output=output, error=fault)
+            self.state = self._result.state
             return None
         stood = RunState.WAITING if state.requests else RunState.RUNNING
         return self._journal(logbook, state), [RunResumed(from_state=stood), *self._answered(state)]
+
+    async def _meant(self, unfinished: Sequence[str]) -> str:
+        """Which of the session's unfinished runs is to go on: the one the answers are for, else the newest."""
+        session = self.session
+        if not unfinished:
+            raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
+        if len(unfinished) > 1:
+            answered = {answer.request_id for answer in self._answers}
+            for run_id in reversed(unfinished if answered else ()):
+                events = await session.store.read(session.id, run_id=run_id)
+                if any(isinstance(e, RequestOpened) and e.request.id in answered for e in events):
+                    return run_id
+        return unfinished[-1]
 
     def _answered(self, state: State) -> list[RequestAnswered]:
         """The answers, each to a request that is open and to no other."""
         waiting = {request.id: request for request in state.requests}
         answered: list[RequestAnswered] = []
         for answer in self._answers:
-            request_id = answer.request_id if isinstance(answer, Answer) else None  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            request = waiting.pop(request_id, None) if request_id else None
+            request = waiting.pop(answer.request_id, None)
             if request is None:
-                raise RequestClosed(f"{answer!r} is to no open request: answered already, or of another run")
+                raise RequestClosed(
+                    f"{answer!r} is to no open request of run {self.id}: answered already, or of another run, "
+                    "which is resumed by itself"
+                )
             answered.append(RequestAnswered(answer=checked(answer, request, self.session.engine.clock())))
         return answered
 
