@@ -227,7 +227,7 @@ async def test_a_reply_that_was_cut_short_is_no_success(stop: StopReason) -> Non
     result = await soon(agent([say("half an ans", stop_reason=stop)]).run("go"))
     assert result.state is RunState.FAILED
     assert result.error is not None
-    assert result.output == "half an ans"
+    assert result.text == "half an ans"
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ def past_run(state: State, events: Sequence[Event]) -> PastRun:
 
 
 def artifacts_of(state: State, at: float) -> tuple[Artifact, ...]:
-    """What the run produced that outlives it: its final text."""
-    if not state.output:
+    """What the run produced that outlives it: its final text, when it completed."""
+    if not state.output or state.status is not RunState.COMPLETED:
         return ()
     return (
         Artifact(
