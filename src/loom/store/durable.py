@@ -17,7 +17,7 @@ from ..events import Event, decode_event, encode_event
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
-from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_output, is_reference
+from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_limit, checked_output, is_reference
 from .records import NOT_PLAIN, fold_transcript
 from .writer import Desk, Writer
 
@@ -84,7 +84,9 @@ class DurableLog(Desk):
         """See SessionStore.load_session."""
 
     @abstractmethod
-    def list_sessions(self) -> list[SessionRecord]:
+    def list_sessions(
+        self, parent: str | None, children: bool, after: str | None, limit: int | None
+    ) -> list[SessionRecord]:
         """See SessionStore.list_sessions."""
 
     @abstractmethod
@@ -92,7 +94,7 @@ class DurableLog(Desk):
         """See SessionStore.load_run."""
 
     @abstractmethod
-    def list_runs(self, session_id: str | None) -> list[RunRecord]:
+    def list_runs(self, session_id: str | None, after: str | None, limit: int | None) -> list[RunRecord]:
         """See SessionStore.list_runs."""
 
     @abstractmethod
@@ -232,9 +234,12 @@ class ThreadedStore(SessionStore):
         """See SessionStore. Kept up to date from the log, also for a run whose process died."""
         return self._writer.run_sync(lambda log: log.load_run(run_id), writes=False)
 
-    def list_runs(self, session_id: str | None = None) -> list[RunRecord]:
+    def list_runs(
+        self, session_id: str | None = None, *, after: str | None = None, limit: int | None = None
+    ) -> list[RunRecord]:
         """See SessionStore."""
-        return self._writer.run_sync(lambda log: log.list_runs(session_id), writes=False)
+        checked_limit(limit)
+        return self._writer.run_sync(lambda log: log.list_runs(session_id, after, limit), writes=False)
 
     def load_transcript(self, run_id: str) -> TranscriptRecord | None:
         """See SessionStore. Without a saved one, what the run's events amount to so far."""
@@ -244,9 +249,19 @@ class ThreadedStore(SessionStore):
         """See SessionStore."""
         return self._writer.run_sync(lambda log: log.list_transcripts(session_id), writes=False)
 
-    def list_sessions(self) -> list[SessionRecord]:
+    def list_sessions(
+        self,
+        *,
+        parent: str | None = None,
+        children: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionRecord]:
         """See SessionStore."""
-        return self._writer.run_sync(lambda log: log.list_sessions(), writes=False)
+        checked_limit(limit)
+        return self._writer.run_sync(
+            lambda log: log.list_sessions(parent, children, after, limit), writes=False
+        )
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""

@@ -7,12 +7,13 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from ..errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
+from ..errors import LeaseLost, RecordNotFound, SessionBusy, StoreCorrupted, StoreError
 from ..events import Event, RequestOpened
 from ..requests import Request
 from ..signals import RuntimeSignal
@@ -22,12 +23,13 @@ from .durable import DurableLog, ThreadedStore
 from .linefile import LineFile
 from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
-from .log import Lease, check_seqs
+from .log import Lease, check_seqs, family
 from .outputfiles import OutputFiles
 from .records import fold_run
 from .writer import Job
 
 T = TypeVar("T")
+EntryT = TypeVar("EntryT", SessionIndex, RunIndex)
 
 
 class FileSessionStore(ThreadedStore):
@@ -269,20 +271,45 @@ class FileLog(DurableLog):
             return None
         return self._get(session.row, lines.read_session)
 
-    def list_sessions(self) -> list[SessionRecord]:
+    def list_sessions(
+        self, parent: str | None, children: bool, after: str | None, limit: int | None
+    ) -> list[SessionRecord]:
         """See SessionStore."""
-        rows = (session.row for session in self._index.sessions.values())
-        return [self._get(row, lines.read_session) for row in rows if row is not None]
+        everything = children and parent is None
+        rows = (
+            session.row
+            for session in self._after(self._index.sessions, after, lambda found: found.row is not None)
+            if session.row is not None and (everything or session.parent == parent)
+        )
+        return [self._get(row, lines.read_session) for row in islice(rows, limit)]
+
+    def _after(
+        self, entries: dict[str, EntryT], after: str | None, there: Callable[[EntryT], bool]
+    ) -> Iterator[EntryT]:
+        """The entries from the one after ``after``. Raises RecordNotFound when that is not there."""
+        if after is None:
+            yield from entries.values()
+            return
+        if after not in entries or not there(entries[after]):
+            raise RecordNotFound(f"{self._file.path} holds no {after!r} to list on after")
+        names = iter(entries)
+        next(name for name in names if name == after)
+        yield from (entries[name] for name in names)
 
     def load_run(self, run_id: str) -> RunRecord | None:
         """See SessionStore."""
         run = self._index.runs.get(run_id)
         return self._row(run) if run is not None else None
 
-    def list_runs(self, session_id: str | None) -> list[RunRecord]:
+    def list_runs(self, session_id: str | None, after: str | None, limit: int | None) -> list[RunRecord]:
         """See SessionStore."""
-        rows = (self._row(run) for _, run in self._runs(session_id))
-        return [row for row in rows if row is not None]
+        if after is None:
+            runs = (run for _, run in self._runs(session_id))
+        else:
+            later = self._after(self._index.runs, after, lambda found: bool(found.steps))
+            runs = (run for run in later if session_id in (None, run.session_id))
+        rows = map(self._row, runs)
+        return list(islice((row for row in rows if row is not None), limit))
 
     def saved_transcript(self, run_id: str) -> TranscriptRecord | None:
         """See DurableLog."""
@@ -301,9 +328,11 @@ class FileLog(DurableLog):
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""
-        self._outputs.drop(session_id)
-        if session_id in self._index.sessions:
-            self._add(lines.write_line(lines.DeleteLine(session_id)))
+        parents = [(name, session.parent) for name, session in self._index.sessions.items()]
+        for member in family(session_id, parents):
+            self._outputs.drop(member)
+            if member in self._index.sessions:
+                self._add(lines.write_line(lines.DeleteLine(member)))
 
     def _runs(self, session_id: str | None) -> Iterator[tuple[str, RunIndex]]:
         if session_id is None:

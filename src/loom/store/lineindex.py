@@ -62,10 +62,23 @@ class RunIndex:
 class SessionIndex:
     """One session: ``lines[i]`` holds the events from the seq ``firsts[i]`` on."""
 
-    __slots__ = ("firsts", "head", "inbox", "lease", "lines", "requests", "row", "runs", "seen", "unfinished")
+    __slots__ = (
+        "firsts",
+        "head",
+        "inbox",
+        "lease",
+        "lines",
+        "parent",
+        "requests",
+        "row",
+        "runs",
+        "seen",
+        "unfinished",
+    )
 
     def __init__(self) -> None:
         self.row: Place | None = None
+        self.parent: str | None = None
         self.lines: list[Place] = []
         self.firsts: list[int] = []
         self.head = 0
@@ -107,7 +120,8 @@ class LineIndex:
             if line.signal.dedupe_key is not None:
                 session.seen.add(line.signal.dedupe_key, line.at, line.window)
         elif isinstance(line, SessionLine):
-            self.session(line.row.id).row = place
+            session = self.session(line.row.id)
+            session.row, session.parent = place, line.row.parent
         elif isinstance(line, RunLine):
             self._run(line.row.id, line.row.session_id).steps = [RowStep(place)]
         elif isinstance(line, TranscriptLine):

@@ -59,6 +59,7 @@ class _AnswerTo(Struct, frozen=True):
 class _RowGlance(Struct, frozen=True):
     id: str
     session_id: str = ""
+    parent: str | None = None
 
 
 class _SignalGlance(Struct, frozen=True):

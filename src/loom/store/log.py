@@ -9,13 +9,13 @@ import re
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
 
 from msgspec import Struct
 
-from ..errors import LeaseLost, SessionBusy, StoreError
+from ..errors import ConfigError, LeaseLost, SessionBusy, StoreError
 from ..events import Event, RequestAnswered, RequestOpened, RequestWithdrawn, RunFinished, RunStarted
 from ..requests import Request
 from ..signals import RuntimeSignal
@@ -273,6 +273,24 @@ def checked_output(reference: str, text: str, room: int) -> bytes:
     if len(body) > room:
         raise StoreError(f"the output {reference} was not saved: {len(body)} bytes, there is room for {room}")
     return body
+
+
+def family(session_id: str, parents: Iterable[tuple[str, str | None]]) -> list[str]:
+    """The session and those that belong to it, directly or not, out of pairs of a session and its parent."""
+    children: dict[str, list[str]] = {}
+    for child, parent in parents:
+        if parent is not None:
+            children.setdefault(parent, []).append(child)
+    found = [session_id]
+    for member in found:
+        found += [child for child in children.get(member, ()) if child not in found]
+    return found
+
+
+def checked_limit(limit: int | None) -> None:
+    """Raise ConfigError for a number of rows that cannot be meant."""
+    if limit is not None and limit < 0:
+        raise ConfigError(f"limit={limit}: give how many rows to return at most, or None for all")
 
 
 def is_reference(reference: str) -> bool:
