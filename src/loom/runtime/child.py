@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
-from ..events import ChildFinished, ChildStarted, RunFinished
+from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
+from ..store.base import SessionStore
 from ..tools.base import Parked, ToolContext, ToolHandler
 from ..types import RunState, ToolResult, ToolSpec, to_json
 from .result import RunResult
@@ -20,15 +21,27 @@ class AgentTool(ToolHandler):
 
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
     starting another: the tool is repeatable whatever the child does, because the child has its own ledger.
-    The child draws on the parent's budget and asks the parent's human.
+    The child draws on the parent's budget, is bound by the parent's policies and asks the parent's human.
+    ``within(seen)`` are the tools that a call may lead to, so that rules may name them. ``scratch()`` keeps the logs
+    of children whose parent has no store, for as long as they run.
     """
 
     heeds_cancel = True  # a child has its own graces, and a log to settle
 
-    def __init__(self, grounds: Callable[[], Grounds], *, name: str, description: str) -> None:
+    def __init__(
+        self,
+        grounds: Callable[[], Grounds],
+        *,
+        name: str,
+        description: str,
+        scratch: Callable[[], SessionStore],
+        within: Callable[[set[int]], Sequence[ToolSpec]],
+    ) -> None:
         if not name or not description:
             raise ConfigError("an agent as a tool needs a name and a description for the model that calls it")
         self._grounds = grounds
+        self._scratch = scratch
+        self.within = within
         self._spec = ToolSpec(
             name=name,
             description=description,
@@ -60,7 +73,7 @@ class AgentTool(ToolHandler):
 
     def _child(self, session_id: str, key: str, scope: Any) -> tuple[Session[Any, Any], str]:
         mark = hashlib.sha256(key.encode()).hexdigest()[:24]
-        grounds = replace(self._grounds(), store=scope.store, records=False)
+        grounds = replace(self._grounds(), store=scope.store or self._scratch(), records=False)
         return Session(grounds, SessionConfig(id=f"{session_id}/{mark}")), f"run_{mark}"
 
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
@@ -70,6 +83,8 @@ class AgentTool(ToolHandler):
         result = await self._run(session, run_id, args, context)
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
+        if context.scope.store is None:
+            session.forget()
         last = result.events[-1] if result.events else None
         ended = last if isinstance(last, RunFinished) else RunFinished(state=result.state)
         context.post(
@@ -84,6 +99,8 @@ class AgentTool(ToolHandler):
                 waited_seconds=context.scope.budget.rested - rested,
             )
         )
+        if result.error is not None and result.error.code == "tool_denied" and context.scope.stops_on_denial:
+            context.post(ErrorRaised(error=result.error))
         return _answer(self._spec.name, result)
 
     async def _run(

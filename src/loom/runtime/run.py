@@ -274,7 +274,8 @@ class Run(Generic[OutputT]):
             budget=budget,
             store=session.store,
             context=self.context,
-            human=session.human or (above.human if above else None),
+            above=above,
+            human=above.human if above else session.human,
             streaming=self._streaming,
             rates=session.rates,
         )
@@ -312,6 +313,10 @@ class Run(Generic[OutputT]):
         events = await session.store.read(session.id, run_id=self.id)
         if not events or not isinstance(started := events[0], RunStarted):
             raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
+        if started.parent_run_id and self._parent is None and self._interrupt.wanted is None:
+            raise ConfigError(
+                f"run {self.id} was started by run {started.parent_run_id}, whose policies bind it: resume that one"
+            )
         restore = SessionRestorePolicy.from_fields(started.restore)
         said, _ = session.history.before(started.seq, restore)
         state = fold(events, State(transcript=said))
