@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from .._generics import OutputT
 from ..events import Event, ToolFinished
+from ..folds.records import artifacts_of, beginning, messages_of
 from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
 from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Usage
-from .history import artifacts_of
 
 
 class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
@@ -22,7 +22,8 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     ``state`` is ``COMPLETED`` only for success; ``output`` is then the answer (validated when the agent has
     an ``output_type``), otherwise the last text the model wrote, which may be empty. ``pending`` are the
     requests a waiting run waits for. ``denied`` are the results of refused calls. ``cost`` is None when a
-    price is not known. ``messages`` are those of this run. ``duration_ms`` leaves out waiting for people.
+    price is not known. ``messages`` are those of this run, from the task as it was given: what the model read beside
+    it is the run's context. ``duration_ms`` leaves out waiting for people.
     """
 
     run_id: str
@@ -77,9 +78,9 @@ def result_of(
         session_id=state.session_id,
         state=status,
         output=state.output if output is None else output,
-        artifacts=artifacts_of(state, events[-1].at if events else 0.0) if ended else (),
+        artifacts=artifacts_of(state, events[-1].at if events else 0.0),
         events=tuple(events),
-        messages=tuple(state.transcript.after(state.own)),
+        messages=tuple(messages_of(state, beginning(events))),
         usage=state.usage,
         cost=state.cost if state.iterations else None,
         iterations=state.iterations,

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
-from ..folds.state import State, fold
+from ..folds.records import beginning, event_row, plain, refold
+from ..folds.state import State
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
 from ..kernel.interrupt import Interrupt
@@ -143,16 +144,17 @@ class Run(Generic[OutputT]):
     async def transcript(self) -> dict[str, Any]:
         """Everything about the run as plain data."""
         result = self._result or await self.wait()
+        started = beginning(result.events)
         return {
             "run_id": self.id,
             "session_id": self.session.id,
             "state": result.state.value,
             "prompt": self.task_text,
-            "context": self.context.to_payload(),
+            "context": plain(started.inputs if started else self.context.to_payload()),
             "output": msgspec.to_builtins(result.output, enc_hook=str),
-            "messages": [msgspec.to_builtins(message) for message in result.messages],
-            "events": [msgspec.to_builtins(event) for event in result.events],
-            "artifacts": [msgspec.to_builtins(artifact) for artifact in result.artifacts],
+            "messages": plain(result.messages),
+            "events": [event_row(event) for event in result.events],
+            "artifacts": plain(result.artifacts),
         }
 
     # --- driving --------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Run(Generic[OutputT]):
                 journal, opening = opened
                 scope = self._scope(opening, journal.state)
                 self.state, session.driven = RunState.RUNNING, self
-                unsaved = session.note_start(self.id)
+                unsaved = session.note_start(self.id, self._events, self.task_text)
                 try:
                     async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
                         async for event in events:
@@ -243,7 +245,7 @@ class Run(Generic[OutputT]):
         self._events += journal.outbox
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
-        unsaved = unsaved or session.record(state, self._events, self.context)
+        unsaved = unsaved or session.record(state, self._events)
         result = result_of(state, self._events, output=session.parse(state), error=unsaved)
         self._result, self.state = result, result.state
         session.concluded(result)
@@ -319,7 +321,7 @@ class Run(Generic[OutputT]):
             )
         restore = SessionRestorePolicy.from_fields(started.restore)
         said, _ = session.history.before(started.seq, restore)
-        state = fold(events, State(transcript=said))
+        state = refold(events, State(transcript=said))
         self.task, self._events = started.task, events
         if self._interrupt.wanted is not None:
             self._answers = ()  # cancelled before its turn came: its answers have lost their purpose

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import structs, to_builtins
+from msgspec import structs
 
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, StoreError
 from ..events import Event, SessionForked
+from ..folds.records import run_record, transcript_record
 from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
@@ -25,7 +26,7 @@ from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, sound, to_json
-from .history import History, artifacts_of, turn_messages
+from .history import History, turn_messages
 from .logbook import Logbook, open_logbook
 from .owner import new_owner
 from .result import RunResult
@@ -256,24 +257,29 @@ class Session(Generic[OutputT, DepsT]):
         """The session's log, held for the time of the block."""
         return open_logbook(self.store, self.id, self.owner)
 
-    def note_start(self, run_id: str) -> ErrorInfo | None:
+    def note_start(self, run_id: str, events: Sequence[Event], prompt: str) -> ErrorInfo | None:
         """Tell a store that keeps records only that a run begins or goes on. Returns why it could not be."""
         if not self._grounds.records:
             return None
-        return _kept(run_id, lambda: self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value)))
+        row = run_record(events, session_id=self.id) or RunRecord(
+            run_id, self.id, RunState.RUNNING.value, metadata={"prompt": prompt}
+        )
+        row.state = RunState.RUNNING.value
+        return _kept(run_id, lambda: self.store.save_run(row))
 
-    def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
+    def record(self, state: State, events: Sequence[Event]) -> ErrorInfo | None:
         """Write how a run stands to a store that keeps records only. Returns why it could not be."""
         if not self._grounds.records or not events:
             return None
-        over = state.status.terminal
-        where = state.status.value if over else RunState.WAITING.value
-        error = to_builtins(state.error) if state.error else None
+        row = run_record(events, session_id=self.id)
+        said = transcript_record(events, session_id=self.id)
+        if row is None or said is None:
+            return None
 
         def save() -> None:
-            self.store.save_run(RunRecord(state.run_id, self.id, where, state.output, error))
-            if over:
-                self.store.save_transcript(_transcript(state, events, context))
+            self.store.save_run(row)
+            if state.status.terminal:
+                self.store.save_transcript(said)
 
         return _kept(state.run_id, save)
 
@@ -350,20 +356,6 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         logger.exception("run %s was not saved", run_id)
         return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
     return None
-
-
-def _transcript(state: State, events: Sequence[Event], context: RunContext[Any]) -> TranscriptRecord:
-    return TranscriptRecord(
-        state.run_id,
-        state.session_id,
-        state.goal,
-        state.output,
-        messages=[to_builtins(message) for message in state.transcript.after(state.own)],
-        context=context.to_payload(),
-        events=[to_builtins(event) for event in events],
-        artifacts=[to_builtins(a) for a in artifacts_of(state, events[-1].at)],
-        metadata={"state": state.status.value},
-    )
 
 
 def _past(record: TranscriptRecord) -> PastRun:

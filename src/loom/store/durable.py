@@ -14,11 +14,12 @@ from typing import ClassVar
 
 from ..errors import StoreCorrupted, StoreError
 from ..events import Event, decode_event, encode_event
+from ..folds.records import transcript_record
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_limit, checked_output, is_reference
-from .records import NOT_PLAIN, fold_transcript
+from .records import NOT_PLAIN
 from .writer import Desk, Writer
 
 
@@ -121,7 +122,7 @@ class DurableLog(Desk):
         session_id = self.find_run(run_id)
         if session_id is None:
             return None
-        return fold_transcript(self.read(session_id, 0, run_id, None), session_id=session_id)
+        return transcript_record(self.read(session_id, 0, run_id, None), session_id=session_id)
 
     def list_transcripts(self, session_id: str | None) -> list[TranscriptRecord]:
         """See SessionStore.list_transcripts."""
@@ -133,13 +134,14 @@ class ThreadedStore(SessionStore):
     """A store whose log is a ``DurableLog`` in a thread of its own.
 
     The asynchronous half never blocks the event loop; the synchronous half blocks until its row is on
-    disk. Cancelling a task that waits for ``append`` does not take the append back: it may be in the log.
+    disk. Cancelling a task that waits takes nothing back: an append, a signal or an output may be kept, and a lease
+    that is given back is. The exception is a lease that is taken, which is given back.
     """
 
     durable: ClassVar[bool] = True
 
-    def __init__(self, open_log: Callable[[], DurableLog], *, name: str) -> None:
-        self._writer: Writer[DurableLog] = Writer(open_log, name=name)
+    def __init__(self, open_log: Callable[[], DurableLog], *, name: str, lasting: bool = True) -> None:
+        self._writer: Writer[DurableLog] = Writer(open_log, name=name, lasting=lasting)
         # Refers to the writer and not to this store, which could not be collected otherwise.
         weakref.finalize(self, self._writer.close)
 
@@ -147,8 +149,11 @@ class ThreadedStore(SessionStore):
 
     async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
+        # Who is cancelled on the way never learns of its lease, which nobody would then give back.
         return await self._writer.run(
-            lambda log: log.acquire(session_id, owner, ttl, instead_of), writes=True
+            lambda log: log.acquire(session_id, owner, ttl, instead_of),
+            writes=True,
+            undo=lambda log, lease: log.release(lease),
         )
 
     async def renew(self, lease: Lease, *, ttl: float) -> Lease:

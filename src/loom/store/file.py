@@ -15,6 +15,7 @@ import msgspec
 
 from ..errors import LeaseLost, RecordNotFound, SessionBusy, StoreCorrupted, StoreError
 from ..events import Event, RequestOpened
+from ..folds.records import fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
 from . import lines
@@ -25,7 +26,6 @@ from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
 from .log import Lease, check_seqs, family
 from .outputfiles import OutputFiles
-from .records import fold_run
 from .writer import Job
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..folds.records import ROW_TYPES
 from .lines import (
     AnyLine,
     CarriedLine,
@@ -24,7 +25,6 @@ from .lines import (
     TranscriptLine,
 )
 from .log import DedupeKeys, Lease
-from .records import ROW_TYPES
 
 
 class RowStep(NamedTuple):

@@ -5,13 +5,16 @@ It is what ``SessionStore`` inherits by default. One lock makes it safe for thre
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -26,6 +29,7 @@ SIGNAL_WINDOW = 24 * 3600.0
 OUTPUT_ROOM = 16_000_000
 """Bytes of outputs that a session keeps: about a hundred times what a model can read at once."""
 
+T = TypeVar("T")
 _seq_of = attrgetter("seq")
 _PLAIN_NAME = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -99,6 +103,7 @@ class MemoryLog:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        _logs.add(self)
         self._sessions: dict[str, _Session] = {}
         self._home: dict[str, str] = {}
         # One count for all sessions: a session that was deleted and begun again never repeats a token.
@@ -211,6 +216,11 @@ class MemoryLog:
             body = session.outputs.get(reference) if session else None
         return None if body is None else body.decode()
 
+    def runs(self) -> list[str]:
+        """Ids of the runs that began here, oldest first."""
+        with self._lock:
+            return list(self._home)
+
     def sessions(self) -> list[str]:
         """Ids of the sessions that have events."""
         with self._lock:
@@ -253,6 +263,41 @@ class MemoryLog:
             session.unfinished.pop(run_id, None)
             for request_id in [key for key, (opener, _) in session.requests.items() if opener == run_id]:
                 del session.requests[request_id]
+
+    def hold(self) -> None:
+        """Let nobody else in until ``let_go``: a child that is forked now finds everything whole, and can go on."""
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        """See ``hold``."""
+        self._lock.release()
+
+
+_logs: weakref.WeakSet[MemoryLog] = weakref.WeakSet()
+_held: list[MemoryLog] = []
+
+
+def _before_fork() -> None:
+    _held[:] = members(_logs)
+    for log in _held:
+        log.hold()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def members(of: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads add to meanwhile."""
+    while True:
+        try:
+            return list(of)
+        except RuntimeError:  # it grew while it was read
+            continue
 
 
 def check_seqs(events: Sequence[Event], head: int) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from ..errors import RecordNotFound
+from ..folds.records import transcript_record
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from .log import MemoryLog, checked_limit, family
 
@@ -65,12 +66,20 @@ class InMemorySessionStore(SessionStore):
     def load_transcript(self, run_id: str) -> TranscriptRecord | None:
         """See SessionStore."""
         record = self.transcripts.get(run_id)
-        return None if record is None else _copy_transcript(record)
+        return self._said(run_id) if record is None else _copy_transcript(record)
 
     def list_transcripts(self, session_id: str | None = None) -> list[TranscriptRecord]:
         """See SessionStore."""
-        rows = list(self.transcripts.values())
-        return [_copy_transcript(row) for row in rows if session_id is None or row.session_id == session_id]
+        saved = [row.id for row in list(self.transcripts.values())]
+        found = map(self.load_transcript, dict.fromkeys([*self.log.runs(), *saved]))
+        return [row for row in found if row is not None and session_id in (None, row.session_id)]
+
+    def _said(self, run_id: str) -> TranscriptRecord | None:
+        """What a run's events amount to so far, as with a store on disk."""
+        home = self.log.find_run(run_id)
+        if home is None:
+            return None
+        return transcript_record(self.log.read(home, run_id=run_id), session_id=home)
 
     def list_sessions(
         self,

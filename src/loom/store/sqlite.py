@@ -19,11 +19,12 @@ from ..events import (
     RunFinished,
     RunStarted,
 )
+from ..folds.records import ROW_EVENTS, fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .durable import ThreadedStore
 from .log import SIGNAL_WINDOW, Lease, check_seqs
-from .records import ROW_EVENTS, encode_row, fold_run
+from .records import encode_row
 from .schema import connect, store_error
 from .sqliterecords import RUN_QUERY, RecordTables
 from .sqliterows import (
@@ -67,7 +68,11 @@ class SqliteSessionStore(ThreadedStore):
         name = os.fspath(path)
         # Absolute from now on: the program may change its directory before the thread opens the file.
         place = name if name == ":memory:" else os.path.abspath(name)
-        super().__init__(lambda: SqliteLog(place, clock, busy_timeout), name=f"loom-store {self.path.name}")
+        super().__init__(
+            lambda: SqliteLog(place, clock, busy_timeout),
+            name=f"loom-store {self.path.name}",
+            lasting=name != ":memory:",
+        )
 
 
 class SqliteLog(RecordTables):
