@@ -197,7 +197,7 @@ class Run(Generic[OutputT]):
                 except StoreError as error:
                     if journal.state.status is RunState.QUEUED:
                         raise
-                    unsaved = error.info()
+                    unsaved = replace(error.info(), message=f"not saved, resume it to go on: {error}")
                 finally:
                     session.driven = None
                     self._conclude(journal, unsaved)
@@ -264,13 +264,8 @@ class Run(Generic[OutputT]):
     def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
         begun = next((event for event in opening if isinstance(event, RunStarted)), state)
-        budget = Budget(begun.limits, above.budget if above else None, depth=begun.depth)
-        budget.charge(
-            iterations=state.iterations + state.child_iterations,
-            tool_calls=state.tool_calls,
-            usage=state.usage,
-            cost=state.known_cost,
-        )
+        known = replace(state, run_id=self.id)
+        budget = Budget.of(known, begun.limits, above.budget if above else None, depth=begun.depth)
         return Scope(
             engine=session.engine,
             budget=budget,
@@ -330,6 +325,10 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
+            if (
+                self._parent is not None
+            ):  # it ended when nobody heard of it: what it spent counts all the same
+                Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
             self._result = result_of(state, events, output=session.parse(state))
             self.state = state.status
             return None
