@@ -353,6 +353,7 @@ SPOILT: list[Any] = [
     b'"\xff"',
     b"[" * 5000,
     b'{"id":1,"type":"run.started"}',
+    b'{"type":"run.started","run_id":"run_1","session_id":"s1","seq":1,"at":1e300,"task":{"goal":"x"}}',
     b'{"type":"tool.finished","seq":{},"result":"\\ud800"}',
 ]
 

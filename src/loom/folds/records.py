@@ -7,6 +7,7 @@ says the same whoever wrote it, and the same as the run's result. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -52,19 +53,28 @@ def fold_run(row: RunRecord | None, event: Event, *, session_id: str, waiting: b
         metadata = {"prompt": event.task.goal}
         if row is None:
             row = RunRecord(
-                event.run_id, session_id, RunState.RUNNING, created_at=event.ts, metadata=metadata
+                event.run_id, session_id, RunState.RUNNING, created_at=_when(event), metadata=metadata
             )
         return replace(
-            row, state=RunState.RUNNING.value, metadata={**metadata, **row.metadata}, updated_at=event.ts
+            row, state=RunState.RUNNING.value, metadata={**metadata, **row.metadata}, updated_at=_when(event)
         )
     if row is None or type(event) not in ROW_EVENTS:
         return row
     if isinstance(event, RunFinished):
         error = None if event.error is None else plain(event.error)
-        return replace(row, state=event.state.value, output=event.output, error=error, updated_at=event.ts)
+        return replace(
+            row, state=event.state.value, output=event.output, error=error, updated_at=_when(event)
+        )
     resumed = isinstance(event, RunResumed)
     state = RunState.WAITING if waiting and not resumed else RunState.RUNNING
-    return replace(row, state=state.value, updated_at=event.ts)
+    return replace(row, state=state.value, updated_at=_when(event))
+
+
+def _when(event: Event) -> datetime:
+    try:
+        return event.ts
+    except (ValueError, OverflowError, OSError) as error:
+        raise StoreCorrupted(f"event {event.seq} happened at no time that there is: {error}") from error
 
 
 def run_record(events: Iterable[Event], *, session_id: str) -> RunRecord | None:
@@ -99,8 +109,8 @@ def transcript_record(events: Sequence[Event], *, session_id: str) -> Transcript
         context=plain(started.inputs),
         events=[event_row(event) for event in events],
         artifacts=plain(artifacts_of(state, events[-1].at)),
-        created_at=started.ts,
-        updated_at=events[-1].ts,
+        created_at=_when(started),
+        updated_at=_when(events[-1]),
         metadata={"state": status.value},
     )
 
@@ -152,7 +162,7 @@ def event_row(event: Event) -> dict[str, Any]:
         "id": event.id,
         "run_id": event.run_id,
         "type": event.type,
-        "ts": event.ts.isoformat(),
+        "ts": _when(event).isoformat(),
         "visibility": event.visibility,
         "payload": plain(event.payload),
     }

@@ -37,11 +37,15 @@ logger = logging.getLogger("loom.session")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
-    """Which session, and what is known about it. Without an id it is a new one."""
+    """Which session, and what is known about it. Without an id it is a new one.
+
+    ``parent`` is the id of the session it belongs to: it is no entry of the list of sessions, and deleted with that.
+    """
 
     id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    parent: str | None = None
 
     def to_metadata(self) -> dict[str, Any]:
         """Metadata and extensions as one dict; extensions win."""
@@ -182,6 +186,7 @@ class Session(Generic[OutputT, DepsT]):
     async def fork(self, id: str | None = None, *, at: int | None = None) -> Session[OutputT, DepsT]:  # noqa: A002
         """A new session that begins with what this one had said by the seq ``at`` (default: by now).
 
+        It keeps the outputs that this one keeps, so that what is shown cut can be read on there, too.
         Raises ConfigError when the id is taken.
         """
         head = await self.store.head(self.id)
@@ -200,12 +205,15 @@ class Session(Generic[OutputT, DepsT]):
                 source_seq=seq,
                 messages=tuple(said),
             )
+            await self.store.copy_outputs(self.id, other.id)
             await logbook.append([forked])
         return other
 
     def forget(self) -> None:
-        """Drop this session from the store, with everything it said."""
+        """Drop this session from the store, with everything it said, and with the sessions of its children."""
         self.store.delete_session(self.id)
+        if not self.store.durable:  # a store of records knows nothing of the log that it inherits
+            self.store.log.forget(self.id)
 
     def get_run(self, run_id: str) -> Run[OutputT] | None:
         """The handle of a run of this process, as long as someone holds it."""
@@ -230,8 +238,8 @@ class Session(Generic[OutputT, DepsT]):
     async def catch_up(self, head: int) -> None:
         """Know everything the log holds up to the seq ``head``. The first time also says who keeps it."""
         if not self._opened:
-            self._opened = True
             self._open_records(head)
+            self._opened = True
         await self._read_to(head)
 
     async def _read_to(self, head: int) -> None:
@@ -239,12 +247,21 @@ class Session(Generic[OutputT, DepsT]):
             self.history.absorb(await self.store.read(self.id, after=self.history.seq))
 
     def _open_records(self, head: int) -> None:
-        if self.store.durable or self._grounds.records or self.metadata:
+        parent = self.config.parent
+        if parent is not None and not self.store.durable:
+            self.store.log.adopt(self.id, parent)
+        if (
+            self.store.durable
+            or self._grounds.records
+            or self.metadata
+            or (parent is not None and self.store.volatile)
+        ):
             known = self.store.load_session(self.id)
             if known is None:
-                self.store.save_session(SessionRecord(self.id, self.metadata))
+                self.store.save_session(SessionRecord(self.id, self.metadata, parent=parent))
             elif self.metadata and known.metadata != (merged := {**known.metadata, **self.metadata}):
-                self.store.save_session(SessionRecord(self.id, merged, created_at=known.created_at))
+                row = SessionRecord(self.id, merged, created_at=known.created_at, parent=known.parent)
+                self.store.save_session(row)
         if not self._grounds.records:
             return
         if not self.store.volatile:
@@ -272,13 +289,13 @@ class Session(Generic[OutputT, DepsT]):
         if not self._grounds.records or not events:
             return None
         row = run_record(events, session_id=self.id)
-        said = transcript_record(events, session_id=self.id)
-        if row is None or said is None:
+        if row is None:
             return None
+        said = transcript_record(events, session_id=self.id) if state.status.terminal else None
 
         def save() -> None:
             self.store.save_run(row)
-            if state.status.terminal:
+            if said is not None:
                 self.store.save_transcript(said)
 
         return _kept(state.run_id, save)

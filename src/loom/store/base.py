@@ -152,8 +152,9 @@ class SessionStore(ABC):
     def delete_session(self, session_id: str) -> None:
         """Forget a session and those that belong to it, with runs, transcripts, events, signals and outputs.
 
-        Unknown ids are fine.
+        Unknown ids are fine. The inherited one forgets the inherited log: call it when yours is done.
         """
+        self.log.forget(session_id)
 
     # --- log: the durable half --------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class SessionStore(ABC):
     async def offer(self, session_id: str, signal: RuntimeSignal, *, window: float = SIGNAL_WINDOW) -> bool:
         """Put a signal into the session's inbox; needs no lease.
 
-        False, and nothing is stored, when a signal with its ``dedupe_key`` was offered less than
+        False, and nothing is stored, when a signal of its ``source`` with its ``dedupe_key`` was offered less than
         ``window`` seconds ago.
         """
         return self.log.offer(session_id, signal, window=window)
@@ -243,6 +244,10 @@ class SessionStore(ABC):
     async def read_output(self, session_id: str, reference: str) -> str | None:
         """The whole text that the session keeps under that reference, or None."""
         return self.log.read_output(session_id, reference)
+
+    async def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """Let the session ``target_id`` keep what ``source_id`` keeps, in the same order. Raises StoreError."""
+        self.log.copy_outputs(source_id, target_id)
 
     async def aclose(self) -> None:
         """Let go of files and connections. Safe to call twice."""

@@ -81,6 +81,10 @@ class DurableLog(Desk):
         """See SessionStore.read_output; the reference is a plain name."""
 
     @abstractmethod
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore.copy_outputs."""
+
+    @abstractmethod
     def load_session(self, session_id: str) -> SessionRecord | None:
         """See SessionStore.load_session."""
 
@@ -212,6 +216,10 @@ class ThreadedStore(SessionStore):
         if not is_reference(reference):
             return None
         return await self._writer.run(lambda log: log.read_output(session_id, reference), writes=False)
+
+    async def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore."""
+        await self._writer.run(lambda log: log.copy_outputs(source_id, target_id), writes=True)
 
     async def aclose(self) -> None:
         """Finish what is queued and let go of files. Using the store again opens them again."""

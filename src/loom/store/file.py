@@ -24,7 +24,7 @@ from .durable import DurableLog, ThreadedStore
 from .linefile import LineFile
 from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
-from .log import Lease, check_seqs, family
+from .log import Lease, check_seqs, family, seen_key
 from .outputfiles import OutputFiles
 from .writer import Job
 
@@ -143,7 +143,7 @@ class FileLog(DurableLog):
         record = self._file.read(place)
         try:
             return decode(record)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise StoreCorrupted(f"{self._file.path} holds a record that cannot be read: {error}") from error
 
     # --- leases ---------------------------------------------------------------------------------------
@@ -233,14 +233,17 @@ class FileLog(DurableLog):
         return event.request
 
     def _event(self, place: Place, seq: int) -> Event:
-        return next(event for event in self._get(place, lines.read_events) if event.seq == seq)
+        for event in self._get(place, lines.read_events):
+            if event.seq == seq:
+                return event
+        raise StoreCorrupted(f"{self._file.path}: event {seq} is not where it was")
 
     # --- inbox ----------------------------------------------------------------------------------------
 
     def offer(self, session_id: str, signal: RuntimeSignal, window: float) -> bool:
         """See SessionStore."""
         session, now = self._index.sessions.get(session_id), self._clock()
-        key = signal.dedupe_key
+        key = seen_key(signal.source, signal.dedupe_key)
         if session is not None and key is not None and not session.seen.fresh(key, now, window):
             return False
         self._add(lines.write_signal(session_id, now, window, signal))
@@ -262,6 +265,10 @@ class FileLog(DurableLog):
         """See SessionStore."""
         return self._outputs.read(session_id, reference)
 
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore."""
+        self._outputs.copy(source_id, target_id)
+
     # --- records --------------------------------------------------------------------------------------
 
     def load_session(self, session_id: str) -> SessionRecord | None:
@@ -269,7 +276,12 @@ class FileLog(DurableLog):
         session = self._index.sessions.get(session_id)
         if session is None or session.row is None:
             return None
-        return self._get(session.row, lines.read_session)
+        return self._session(session.row, session)
+
+    def _session(self, row: Place, session: SessionIndex) -> SessionRecord:
+        record = self._get(row, lines.read_session)
+        record.parent = session.parent  # which an older version did not write into the row, but into the log
+        return record
 
     def list_sessions(
         self, parent: str | None, children: bool, after: str | None, limit: int | None
@@ -277,11 +289,11 @@ class FileLog(DurableLog):
         """See SessionStore."""
         everything = children and parent is None
         rows = (
-            session.row
+            (session.row, session)
             for session in self._after(self._index.sessions, after, lambda found: found.row is not None)
             if session.row is not None and (everything or session.parent == parent)
         )
-        return [self._get(row, lines.read_session) for row in islice(rows, limit)]
+        return [self._session(row, session) for row, session in islice(rows, limit)]
 
     def _after(
         self, entries: dict[str, EntryT], after: str | None, there: Callable[[EntryT], bool]

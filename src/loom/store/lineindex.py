@@ -24,7 +24,7 @@ from .lines import (
     SignalLine,
     TranscriptLine,
 )
-from .log import DedupeKeys, Lease
+from .log import DedupeKeys, Lease, seen_key
 
 
 class RowStep(NamedTuple):
@@ -117,11 +117,12 @@ class LineIndex:
         elif isinstance(line, SignalLine):
             session = self.session(line.session)
             session.inbox[line.signal.id] = place
-            if line.signal.dedupe_key is not None:
-                session.seen.add(line.signal.dedupe_key, line.at, line.window)
+            key = seen_key(line.signal.source, line.signal.dedupe_key)
+            if key is not None:
+                session.seen.add(key, line.at, line.window)
         elif isinstance(line, SessionLine):
             session = self.session(line.row.id)
-            session.row, session.parent = place, line.row.parent
+            session.row, session.parent = place, line.row.parent or session.parent
         elif isinstance(line, RunLine):
             self._run(line.row.id, line.row.session_id).steps = [RowStep(place)]
         elif isinstance(line, TranscriptLine):
@@ -161,6 +162,8 @@ class LineIndex:
             session.firsts.append(session.head + 1)
             session.head += len(line.events)
         for event in line.events:
+            if event.type == "child.started":
+                self.session(event.child_session_id).parent = line.session
             if event.run_id:
                 positions = session.runs.setdefault(event.run_id, [])
                 if not positions or positions[-1] != position:

@@ -16,6 +16,7 @@ from itertools import count
 from operator import attrgetter
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from ..errors import ConfigError, LeaseLost, SessionBusy, StoreError
@@ -106,6 +107,7 @@ class MemoryLog:
         _logs.add(self)
         self._sessions: dict[str, _Session] = {}
         self._home: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
         # One count for all sessions: a session that was deleted and begun again never repeats a token.
         self._tokens = count(1)
 
@@ -184,11 +186,12 @@ class MemoryLog:
         """See SessionStore.offer."""
         with self._lock:
             session = self._session(session_id)
-            if signal.dedupe_key is not None:
+            key = seen_key(signal.source, signal.dedupe_key)
+            if key is not None:
                 now = self._clock()
-                if not session.seen.fresh(signal.dedupe_key, now, window):
+                if not session.seen.fresh(key, now, window):
                     return False
-                session.seen.add(signal.dedupe_key, now, window)
+                session.seen.add(key, now, window)
             session.inbox[signal.id] = signal
             return True
 
@@ -226,13 +229,30 @@ class MemoryLog:
         with self._lock:
             return [session_id for session_id, session in self._sessions.items() if session.events]
 
-    def forget(self, session_id: str) -> None:
-        """Drop a session's log, inbox, outputs and lease."""
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore.copy_outputs."""
         with self._lock:
-            session = self._sessions.pop(session_id, None)
-            for run_id in session.runs if session else ():
-                if self._home.get(run_id) == session_id:
-                    del self._home[run_id]
+            source = self._sessions.get(source_id)
+            if source is not None:
+                self._session(target_id).outputs |= source.outputs
+
+    def adopt(self, session_id: str, parent: str) -> None:
+        """Say that a session belongs to another and is forgotten with it."""
+        with self._lock:
+            self._parents[session_id] = parent
+
+    def forget(self, session_id: str) -> None:
+        """Drop the logs, inboxes, outputs and leases of a session and of those that belong to it."""
+        with self._lock:
+            for member in family(session_id, self._parents.items()):
+                self._forget(member)
+
+    def _forget(self, session_id: str) -> None:
+        self._parents.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        for run_id in session.runs if session else ():
+            if self._home.get(run_id) == session_id:
+                del self._home[run_id]
 
     def _session(self, session_id: str) -> _Session:
         session = self._sessions.get(session_id)
@@ -318,6 +338,11 @@ def checked_output(reference: str, text: str, room: int) -> bytes:
     if len(body) > room:
         raise StoreError(f"the output {reference} was not saved: {len(body)} bytes, there is room for {room}")
     return body
+
+
+def seen_key(source: str, dedupe_key: str | None) -> str | None:
+    """What a dedupe key of a source is remembered as, in a session; None for a signal without one."""
+    return None if dedupe_key is None else msgspec.json.encode((source, dedupe_key)).decode()
 
 
 def family(session_id: str, parents: Iterable[tuple[str, str | None]]) -> list[str]:

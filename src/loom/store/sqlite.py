@@ -23,7 +23,7 @@ from ..folds.records import ROW_EVENTS, fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .durable import ThreadedStore
-from .log import SIGNAL_WINDOW, Lease, check_seqs
+from .log import SIGNAL_WINDOW, Lease, check_seqs, seen_key
 from .records import encode_row
 from .schema import connect, store_error
 from .sqliterecords import RUN_QUERY, RecordTables
@@ -308,7 +308,7 @@ class SqliteLog(RecordTables):
 
     def offer(self, session_id: str, signal: RuntimeSignal, window: float) -> bool:
         """See SessionStore."""
-        key, now = signal.dedupe_key, self._clock()
+        key, now = seen_key(signal.source, signal.dedupe_key), self._clock()
         if key is not None:
             query = "SELECT at FROM dedupe WHERE session_id = ? AND key = ?"
             seen = self._rows.one(SeenRow, query, session_id, key)
@@ -367,6 +367,14 @@ class SqliteLog(RecordTables):
             return found.body.decode()
         except UnicodeDecodeError as error:
             raise self._rows.damaged(f"output {reference} of session {session_id!r}") from error
+
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore."""
+        query = "SELECT reference FROM outputs WHERE session_id = ? ORDER BY ordinal"
+        for row in self._rows.all(Text, query, source_id):
+            text = self.read_output(source_id, row.value)
+            if text is not None:
+                self.keep_output(target_id, row.value, text.encode(), 1 << 62)
 
     def _must_not_be_kept(self, session_id: str, reference: str) -> None:
         """Look for an output past the tree that did not have it."""
