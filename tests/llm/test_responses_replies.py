@@ -83,7 +83,7 @@ def test_usage_of_all_shapes(usage: Any, counted: Usage) -> None:
         (response(text("x")), StopReason.STOP),
         (response(text("x"), tool()), StopReason.TOOL_USE),
         (response(refusal("No.")), StopReason.REFUSAL),
-        (response(refusal("No."), tool()), StopReason.TOOL_USE),
+        (response(refusal("No."), tool()), StopReason.REFUSAL),
         (incomplete("max_output_tokens", text("x")), StopReason.LENGTH),
         (incomplete("max_output_tokens", tool()), StopReason.LENGTH),
         (incomplete("content_filter", text("x")), StopReason.CONTENT_FILTER),

@@ -20,6 +20,7 @@ from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, contain
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
+from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text
 
 _STOPS = {
@@ -32,8 +33,6 @@ _STOPS = {
     "pause_turn": StopReason.PAUSED,
     "compaction": StopReason.PAUSED,
 }
-# A reply cut by a limit may end in half a call.
-_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL)
 
 
 class _Call:
@@ -124,8 +123,8 @@ class AnthropicReply:
         if self._streamed and not (self._begun and (self.done or self._stop_reason) and not self._open):
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         self._end_text()
-        stop = _STOPS.get(self._stop_reason or "", StopReason.UNKNOWN)
-        calls = self._calls if stop not in _CUT else [call for call in self._calls if _is_whole(call)]
+        stop = stop_of(self._stop_reason, _STOPS)
+        calls = self._calls if stop not in CUT else [call for call in self._calls if _is_whole(call)]
         for call in self._calls:
             if call in calls:
                 self._builder.call(call.slot, arguments=call.text())
@@ -162,7 +161,7 @@ class AnthropicReply:
 
     def _end(self, delta: Delta | None, usage: dict[str, Any] | None) -> None:
         if delta is not None and isinstance(delta.stop_reason, str):
-            self._stop_reason = delta.stop_reason
+            self._stop_reason = later(self._stop_reason, delta.stop_reason, _STOPS)
         if delta is not None and delta.container:
             self._container = delta.container
         self._usage.update({name: value for name, value in (usage or {}).items() if value is not None})
@@ -281,7 +280,7 @@ class AnthropicReply:
 
     def _stop_with(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop in _CUT else StopReason.TOOL_USE
+            return stop if stop in CUT else StopReason.TOOL_USE
         if stop is StopReason.TOOL_USE and self._answered is None:
             if not self._builder.build().message.text_content:
                 raise self._failures.malformed("announced tool calls and sent none", retryable=True)

@@ -29,6 +29,7 @@ from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaE
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
 from .reply_calls import CallIds
+from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_text
 
 _STOPS = {
@@ -43,12 +44,15 @@ _STOPS = {
     "SPII": StopReason.CONTENT_FILTER,
     "MODEL_ARMOR": StopReason.CONTENT_FILTER,
     "ESCALATION": StopReason.CONTENT_FILTER,
+    "LANGUAGE": StopReason.CONTENT_FILTER,
     "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
     "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
 }
 # The model wrote something the service itself could not read; asking again is what helps.
 _BROKEN = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
+# Ends that calls may have; any other means that the reply is not what the model meant to say.
+_ORDERLY = (None, "STOP", "FINISH_REASON_UNSPECIFIED")
 # Reasons that are refusals of the request, as the statuses the service has for those.
 _REFUSED = {
     "MISSING_THOUGHT_SIGNATURE": (400, "INVALID_ARGUMENT"),
@@ -156,10 +160,10 @@ class GeminiReply:
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
         self._builder.usage = _usage(self._usage)
-        stop = (
-            StopReason.CONTENT_FILTER if self._blocked else _STOPS.get(self._finish or "", StopReason.UNKNOWN)
-        )
-        if self._called and stop is not StopReason.LENGTH and not self._blocked:
+        stop = StopReason.CONTENT_FILTER if self._blocked else stop_of(self._finish, _STOPS)
+        if self._called and stop not in CUT:
+            if self._finish not in _ORDERLY:
+                raise self._failures.malformed(f"gave up on its reply ({self._finish})", retryable=True)
             stop = StopReason.TOOL_USE  # the wire has no reason of its own for it
         self._builder.stop_reason = stop
         response = self._builder.build()
@@ -205,7 +209,7 @@ class GeminiReply:
         if reason in _REFUSED:
             code, status = _REFUSED[reason]
             raise self._failures.from_error({"code": code, "status": status, "message": said or reason})
-        self._finish = reason
+        self._finish = later(self._finish, reason, _STOPS)
 
     # --- parts ------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from .encoding import is_object
 from .failures import FailureReader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
+from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text, is_list
 
 _STOPS = {
@@ -40,8 +41,6 @@ _STOPS = {
 }
 # What DeepSeek, Z.ai and vLLM say when they could not go on; asking again may help.
 _GAVE_UP = frozenset({"insufficient_system_resource", "network_error", "abort"})
-# A reply cut short may end in half a call.
-_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL, StopReason.CONTENT_FILTER)
 
 
 # Fields are Any where servers differ: a wrong type there is judged below instead of failing the decode.
@@ -139,7 +138,7 @@ class OpenAIReply:
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         if not self._seen:
             raise self._failures.malformed("sent a reply without choices")
-        stop = _STOPS.get(self._finish or "", StopReason.UNKNOWN)
+        stop = StopReason.REFUSAL if self._refused else stop_of(self._finish, _STOPS)
         if self._audio:
             source = f"data:{self._audio_type};base64,{base64.b64encode(b''.join(self._audio)).decode()}"
             self._builder.part(AudioPart(source, self._audio_type))
@@ -194,7 +193,7 @@ class OpenAIReply:
         return choice
 
     def _end(self, reason: str) -> None:
-        self._finish = reason
+        self._finish = later(self._finish, reason, _STOPS)
         if reason == "error":
             raise self._failures.malformed("gave up on its reply (finish_reason error)", retryable=True)
         if reason in _GAVE_UP:
@@ -262,8 +261,8 @@ class OpenAIReply:
     # --- the end ----------------------------------------------------------------------------------
 
     def _whole_calls(self, stop: StopReason) -> list[Slot]:
-        """The calls that came whole: a reply cut at its token limit may end in half a call."""
-        cut = stop in _CUT
+        """The calls that came whole: a reply that was cut may end in half a call."""
+        cut = stop in CUT
         calls = [slot for slot in self._calls.slots if not cut or (slot.name and is_object(slot.text()))]
         unsure = self._streamed and self._finish is None
         for slot in calls:
@@ -273,9 +272,7 @@ class OpenAIReply:
 
     def _stop(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop in (StopReason.LENGTH, StopReason.CONTEXT_FULL) else StopReason.TOOL_USE
-        if self._refused:
-            return StopReason.REFUSAL
+            return stop if stop in CUT else StopReason.TOOL_USE
         if stop is not StopReason.TOOL_USE:
             return stop
         if not self._builder.build().message.text_content:

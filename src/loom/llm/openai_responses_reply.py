@@ -20,6 +20,7 @@ from .encoding import encode, is_object
 from .failures import FailureReader
 from .openai_items import ORIGIN, add_items, refuses, texts_of
 from .reply_calls import CallIds, argument_text
+from .stops import CUT, stop_of
 from .untyped import as_count, as_dict, as_text, is_dict, is_list
 
 _ENDS = {
@@ -264,10 +265,12 @@ def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
     stop = StopReason.STOP if end.status == "completed" else StopReason.UNKNOWN
     if end.status == "incomplete":
         # Cut for a reason that is new is cut all the same: half an answer is no answer.
-        stop = _CUTS.get(as_text(as_dict(end.incomplete_details).get("reason")), StopReason.LENGTH)
-    if any(item.get("type") == "function_call" for item in items):
-        return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
-    return StopReason.REFUSAL if any(map(refuses, items)) else stop
+        stop = stop_of(as_text(as_dict(end.incomplete_details).get("reason")), _CUTS)
+        stop = StopReason.LENGTH if stop is StopReason.UNKNOWN else stop
+    if any(map(refuses, items)):
+        return StopReason.REFUSAL
+    called = any(item.get("type") == "function_call" for item in items)
+    return StopReason.TOOL_USE if called and stop not in CUT else stop
 
 
 def _usage(usage: Any) -> Usage:
