@@ -1,4 +1,4 @@
-"""Whether what a provider returned is a reply, and its calls such that results can be told apart.
+"""Whether what a provider returned is a reply, and its calls such that each runs once and gets its result.
 
 Providers are foreign code; a reply that is none ends the run as malformed instead of breaking it.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
+from ..safety.calls import one_each
 from ..safety.display import encodable
 from ..safety.media import fault_of
 from ..types import (
@@ -45,9 +46,10 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
         raise MalformedReplyError(
             f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
         )
-    distinct = _distinct([_call(call) for call in calls], iteration) if calls else calls
-    if content is not message.content or distinct != calls or not _plain_facts(message):
-        message = ChatMessage(Role.ASSISTANT, content, tool_calls=distinct or None)
+    named = _named([_call(call) for call in calls], iteration) if calls else calls
+    if content is not message.content or named != calls or not _plain_facts(message):
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=named or None)
+    message = one_each(message)
     stop: Any = response.stop_reason
     model: Any = response.model
     return ChatResponse(
@@ -136,20 +138,18 @@ def _call(call: Any) -> ToolCall:
     )
 
 
-def _distinct(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:
-    """Every call with an id of its own; those without, or with one already taken, get a stable one."""
+def _named(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:
+    """Every call with an id; those without get a stable one that no other has."""
     taken = {call.id for call in calls}
-    if "" not in taken and len(taken) == len(calls):
+    if "" not in taken:
         return tuple(calls)
-    seen: set[str] = {""}
-    distinct: list[ToolCall] = []
+    named: list[ToolCall] = []
     for position, call in enumerate(calls):
-        if call.id in seen:
+        if not call.id:
             number = position
             while (fresh := f"call_{iteration}_{number}") in taken:
                 number += len(calls)
             taken.add(fresh)
             call = replace(call, id=fresh)
-        seen.add(call.id)
-        distinct.append(call)
-    return tuple(distinct)
+        named.append(call)
+    return tuple(named)

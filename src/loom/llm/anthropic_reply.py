@@ -20,6 +20,7 @@ from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, contain
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
+from .reply_calls import once
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text
 
@@ -139,7 +140,7 @@ class AnthropicReply:
         unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
         if unfinished and (container := container_part(self._container)) is not None:
             self._builder.part(container)
-        return self._builder.build()
+        return once(self._builder.build())
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -197,16 +198,12 @@ class AnthropicReply:
         if block.name == self._answer_tool:
             answer = self._open[index] = self._answered = []
             return self._answer(answer, offered) if not self._streamed or offered not in ("", "{}") else ()
-        taken = {call.id for call in self._calls}
-        unique, number = block.id, 2
-        while unique in taken:
-            unique, number = f"{block.id}_{number}", number + 1
-        call = _Call(len(self._calls), unique, block.name, offered)
+        call = _Call(len(self._calls), block.id, block.name, offered)
         self._calls.append(call)
         self._open[index] = call
         extras = call_extras(block.caller, block.toolset_name)
-        self._builder.call(call.slot, unique, block.name, signature=extras)
-        return (ToolCallDeltaEvent(call.slot, unique, block.name),)
+        self._builder.call(call.slot, call.id, call.name, signature=extras)
+        return (ToolCallDeltaEvent(call.slot, call.id, call.name),)
 
     def _grow(self, event: StreamEvent, data: bytes) -> Sequence[ProviderEvent]:
         delta = event.delta

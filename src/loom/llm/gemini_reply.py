@@ -28,7 +28,7 @@ from ..types import (
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
-from .reply_calls import CallIds
+from .reply_calls import CallIds, once
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_text
 
@@ -166,7 +166,7 @@ class GeminiReply:
                 raise self._failures.malformed(f"gave up on its reply ({self._finish})", retryable=True)
             stop = StopReason.TOOL_USE  # the wire has no reason of its own for it
         self._builder.stop_reason = stop
-        response = self._builder.build()
+        response = once(self._builder.build())
         if not (self.ending or self._called or response.message.content):
             raise self._failures.malformed("sent a candidate with nothing in it")
         return response

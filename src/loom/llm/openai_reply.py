@@ -20,6 +20,7 @@ from .encoding import is_object
 from .failures import FailureReader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
+from .reply_calls import once
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text, is_list
 
@@ -149,7 +150,7 @@ class OpenAIReply:
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
         self._builder.usage = _usage(self._usage)
         self._builder.stop_reason = self._stop(stop, bool(calls))
-        return self._builder.build()
+        return once(self._builder.build())
 
     # --- chunks -----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaE
 from .encoding import encode, is_object
 from .failures import FailureReader
 from .openai_items import ORIGIN, add_items, refuses, texts_of
-from .reply_calls import CallIds, argument_text
+from .reply_calls import CallIds, argument_text, once
 from .stops import CUT, stop_of
 from .untyped import as_count, as_dict, as_text, is_dict, is_list
 
@@ -158,7 +158,7 @@ class ResponsesReply:
         add_items(items, builder, CallIds(self._history))
         builder.usage = _usage(end.usage)
         builder.stop_reason = _stop(end, items)
-        response = builder.build()
+        response = once(builder.build())
         return replace(response, message=self._signed(response.message, as_text(end.id)))
 
     # --- what is shown ----------------------------------------------------------------------------

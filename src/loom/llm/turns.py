@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..safety.calls import one_each
 from ..types import (
     CallPart,
     ChatMessage,
@@ -65,7 +66,7 @@ class Turn:
             calls += reply.message.tool_calls or ()
             usage += reply.usage
         message = ChatMessage(Role.ASSISTANT, _content(parts), tool_calls=tuple(calls) or None)
-        return ChatResponse(message, usage, last.stop_reason, last.model)
+        return ChatResponse(one_each(message), usage, last.stop_reason, last.model)
 
 
 def _parts(message: ChatMessage) -> Sequence[Part]:
