@@ -411,7 +411,6 @@ def test_fragments_of_reasoning_become_the_blocks_they_are_of() -> None:
         details({"type": "reasoning.summary", "summary": "b", "index": 1}),
         details(encrypted),
         details(encrypted),
-        details("odd", None, 7),  # type: ignore[arg-type]
         delta("stop", content="x"),
     )
     assert kept(reply) == [
@@ -421,6 +420,8 @@ def test_fragments_of_reasoning_become_the_blocks_they_are_of() -> None:
         encrypted,
         encrypted,
     ]
+    with pytest.raises(MalformedReplyError, match="details"):
+        stream(details("odd", None, 7), delta("stop", content="x"))  # type: ignore[arg-type]
     assert stream(details(), delta("stop", content="x", reasoning_details="odd"))[1].message.content == "x"
 
 
@@ -461,8 +462,9 @@ def test_sound_is_put_together_from_pieces_that_were_encoded_apart() -> None:
 @pytest.mark.parametrize(
     "images", [[{"image_url": {"url": ""}}], [{"image_url": 7}], [None], "odd", {"url": "x"}, [{}]]
 )
-def test_pictures_that_are_none_are_passed_over(images: Any) -> None:
-    assert whole(message(content="x", images=images)).message.content == "x"
+def test_review_d5_pictures_that_are_none_are_no_reply(images: Any) -> None:
+    with pytest.raises(MalformedReplyError, match="picture"):
+        whole(message(content="x", images=images))
 
 
 @pytest.mark.parametrize("reason", ["insufficient_system_resource", "network_error", "abort"])

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 
 class Block(Struct, gc=False):
     """A block as it begins, or whole."""
 
     type: str = ""
-    text: Any = None
+    text: Any = UNSET
     citations: Any = None
-    thinking: Any = None
+    thinking: Any = UNSET
     signature: Any = None
     data: Any = None
     id: Any = None

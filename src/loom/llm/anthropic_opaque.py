@@ -15,10 +15,27 @@ from msgspec import Raw, Struct
 from ..errors import ConfigError
 from ..types import OpaquePart, ToolCall
 from .encoding import encode, is_object
-from .untyped import as_dict, as_list, as_text, is_dict
+from .untyped import as_dict, as_list, as_text, is_dict, wrong_field
 
 ORIGIN = "anthropic"
 _CONTAINER = '{"type":"container","id":'
+
+
+_CALLED = {"id": str, "name": str, "input": dict}
+_RESULT: dict[str, type | tuple[type, ...]] = {"tool_use_id": str, "content": (str, list, dict)}
+_KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "server_tool_use": {**_CALLED},
+    "mcp_tool_use": {**_CALLED},
+    "container_upload": {"file_id": str},
+}
+
+
+def fault_of_block(block: dict[str, Any]) -> str | None:
+    """What is wrong with a block of a kind that this wire knows; None when the service would take it back."""
+    kind = as_text(block.get("type"))
+    wanted = _RESULT if kind.endswith("_tool_result") else _KINDS.get(kind, {})
+    field = wrong_field(block, wanted)
+    return f"a block of type {kind} without {field}" if field is not None else None
 
 
 class OpaqueBlock:
@@ -117,7 +134,7 @@ def text_blocks(part: OpaquePart, shown: str) -> list[Raw] | None:
 
 
 def opaque_block(part: OpaquePart) -> Raw | None:
-    """The block to send back for ``part``; None when it is none: another wire's, a run of text, a container.
+    """The block to send back for ``part``; None when it is none: another wire's, a run of text, a container, broken.
 
     Raises ConfigError for data that is not JSON, which would make the whole request unreadable.
     """
@@ -125,6 +142,8 @@ def opaque_block(part: OpaquePart) -> Raw | None:
         return None
     if not is_object(part.data):
         raise ConfigError("an opaque part of this wire must be one block: a JSON object")
+    if fault_of_block(msgspec.json.decode(part.data)) is not None:
+        return None  # kept by an older version, which did not look; the service refuses it
     return Raw(part.data.encode())
 
 

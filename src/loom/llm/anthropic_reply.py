@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
 from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
-from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
+from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part, fault_of_block
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
 from .reply_calls import once
 from .stops import CUT, later, stop_of
-from .untyped import as_count, as_dict, as_list, as_text
+from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
 
 _STOPS = {
     "end_turn": StopReason.STOP,
@@ -177,6 +177,8 @@ class AnthropicReply:
                 "sent something that is not a block", bytes(raw), retryable=self._streamed
             )
         self._open[index] = None
+        if (fault := self._fault(block)) is not None:
+            raise self._failures.malformed(f"sent {fault}", bytes(raw), retryable=True)
         if block.type == "text":
             self._run.begin(block.citations)
             return self._say(as_text(block.text))
@@ -190,6 +192,21 @@ class AnthropicReply:
         if block.type:
             self._open[index] = OpaqueBlock(bytes(raw))
         return ()
+
+    def _fault(self, block: Block) -> str | None:
+        """What is wrong with a block that this wire reads itself. A stream may begin one without its text."""
+        blank = (UNSET,) if self._streamed else ()
+        if block.type == "text":
+            cited = block.citations is None or (
+                is_list(block.citations) and all(map(is_dict, block.citations))
+            )
+            sound = cited and (isinstance(block.text, str) or block.text in blank)
+        elif block.type == "thinking":
+            sound = isinstance(block.thinking, str) or block.thinking in blank
+            sound = sound and isinstance(block.signature, str | None)
+        else:
+            sound = block.type != "redacted_thinking" or bool(as_text(block.data))
+        return None if sound else f"a block of type {block.type} with content that cannot be"
 
     def _start_call(self, index: int, block: Block) -> Sequence[ProviderEvent]:
         if not (isinstance(block.id, str) and block.id and isinstance(block.name, str) and block.name):
@@ -220,6 +237,8 @@ class AnthropicReply:
         if isinstance(grown, OpaqueBlock):
             grown.grow(as_dict(as_dict(msgspec.json.decode(data)).get("delta")))
         elif kind == "citations_delta":
+            if not is_dict(delta.citation):
+                raise self._failures.malformed("sent a citation that is none", data, retryable=True)
             self._run.cite(delta.citation)
         elif kind == "input_json_delta" and delta.partial_json and grown is not None:
             if not isinstance(grown, _Call):
@@ -231,6 +250,8 @@ class AnthropicReply:
     def _stop(self, index: int) -> Sequence[ProviderEvent]:
         block = self._open.pop(index, None)
         if isinstance(block, OpaqueBlock) and (part := block.part()) is not None:
+            if (fault := fault_of_block(msgspec.json.decode(part.data))) is not None:
+                raise self._failures.malformed(f"sent {fault}", part.data.encode(), retryable=True)
             self._builder.part(part)
         if not isinstance(block, _Call) or block.pieces or block.offered in ("", "{}", "null"):
             return ()

@@ -28,6 +28,7 @@ from ..types import (
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
+from .gemini_parts import fault_of_part, says_nothing
 from .reply_calls import CallIds, once
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_text
@@ -63,7 +64,6 @@ _MEDIA: dict[str, type[ImagePart | AudioPart | VideoPart]] = {
     "audio": AudioPart,
     "video": VideoPart,
 }
-_BESIDE = frozenset({"thought", "thoughtSignature"})
 
 
 # Fields are Any where a wrong type is judged below instead of failing the decode.
@@ -109,7 +109,7 @@ class _Part(Struct, gc=False, rename="camel"):
 
 _decode_chunks = msgspec.json.Decoder(_Chunk | list[_Chunk]).decode
 _decode_part = msgspec.json.Decoder(_Part).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class GeminiReply:
@@ -223,14 +223,22 @@ class GeminiReply:
                 self._sign(part.thought_signature, events)
             elif part.text is not None and part.inline_data is None:
                 self._text(part, part.text, events)
-            elif (fields := _decode_fields(raw).keys()) - _BESIDE:
-                self._builder.part(OpaquePart(ORIGIN, _compact(raw)))
-            elif fields:
-                self._sign(part.thought_signature, events)
+            else:
+                self._other(raw, part.thought_signature, events)
             return
         except (ValueError, RecursionError):
             pass
         raise self._failures.malformed("sent a part that cannot be read", bytes(raw), retryable=True)
+
+    def _other(self, raw: Raw, signature: str | None, events: list[ProviderEvent]) -> None:
+        """A part that only the service understands, or nothing but a signature."""
+        fields = _decode_fields(raw)
+        if (fault := fault_of_part(fields)) is not None:
+            raise self._failures.malformed(f"sent {fault}", bytes(raw), retryable=True)
+        if says_nothing(fields):
+            self._sign(signature, events)
+        else:
+            self._builder.part(OpaquePart(ORIGIN, _compact(raw)))
 
     def _text(self, part: _Part, text: str, events: list[ProviderEvent]) -> None:
         if part.thought:

@@ -16,13 +16,13 @@ from msgspec import Struct
 
 from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
-from .encoding import is_object
+from .encoding import encode, is_object
 from .failures import FailureReader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
 from .stops import CUT, later, stop_of
-from .untyped import as_count, as_dict, as_list, as_text, is_list
+from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
 
 _STOPS = {
     "stop": StopReason.STOP,
@@ -143,8 +143,11 @@ class OpenAIReply:
         if self._audio:
             source = f"data:{self._audio_type};base64,{base64.b64encode(b''.join(self._audio)).decode()}"
             self._builder.part(AudioPart(source, self._audio_type))
-        if self._details is not None and (part := self._details.part()) is not None:
-            self._builder.part(part)
+        if self._details is not None:
+            if not self._details.sound:
+                raise self._failures.malformed("sent reasoning details that are none", retryable=True)
+            if (part := self._details.part()) is not None:
+                self._builder.part(part)
         calls = self._whole_calls(stop)
         for position, slot in enumerate(calls):
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
@@ -213,7 +216,9 @@ class OpenAIReply:
                 events.append(ContentDeltaEvent(content))
             else:
                 self._parts(content, events)
-        if delta.refusal and isinstance(delta.refusal, str):
+        if delta.refusal:
+            if not isinstance(delta.refusal, str):
+                raise self._failures.malformed("sent a refusal that is no text", retryable=True)
             self._refused = True
             self._text(delta.refusal, events)
         if delta.tool_calls:
@@ -238,6 +243,10 @@ class OpenAIReply:
         if not is_list(content):
             raise self._failures.malformed(f"sent content of type {type(content).__name__}")
         for part in content:
+            if not (isinstance(part, str) or (is_dict(part) and _is_sound(part))):
+                raise self._failures.malformed(
+                    "sent a part that cannot be read", encode(part), retryable=True
+                )
             thought = as_dict(part).get("thinking")
             for inner in as_list(thought) or [thought]:
                 if said := as_text(as_dict(inner).get("text")) or as_text(inner):
@@ -247,10 +256,14 @@ class OpenAIReply:
 
     def _media(self, delta: _Delta, events: list[ProviderEvent]) -> None:
         """Pictures (OpenRouter) as they come; sound (OpenAI) in pieces, with what it says as text."""
-        for image in as_list(delta.images):
-            if url := as_text(as_dict(as_dict(image).get("image_url")).get("url")):
-                self._builder.part(ImagePart(url, _type_of(url)))
+        for image in as_list(delta.images) or ([delta.images] if delta.images else ()):
+            url = as_text(as_dict(as_dict(image).get("image_url")).get("url"))
+            if not url:
+                raise self._failures.malformed("sent a picture without address", retryable=True)
+            self._builder.part(ImagePart(url, _type_of(url)))
         audio = as_dict(delta.audio)
+        if not all(isinstance(audio.get(name), str | None) for name in ("transcript", "data")):
+            raise self._failures.malformed("sent sound that is none", retryable=True)
         if said := as_text(audio.get("transcript")):
             self._text(said, events)
         if sound := as_text(audio.get("data")):
@@ -279,6 +292,17 @@ class OpenAIReply:
         if not self._builder.build().message.text_content:
             raise self._failures.malformed("announced tool calls and sent none", retryable=True)
         return StopReason.UNKNOWN
+
+
+def _is_sound(part: dict[str, Any]) -> bool:
+    """Whether a part of a kind we know holds its text."""
+    if part.get("type") == "text":
+        return isinstance(part.get("text"), str)
+    if part.get("type") != "thinking":
+        return True
+    thought = part.get("thinking")
+    inner = thought if is_list(thought) else [thought]
+    return all(isinstance(as_dict(item).get("text") if is_dict(item) else item, str) for item in inner)
 
 
 def _type_of(url: str) -> str:

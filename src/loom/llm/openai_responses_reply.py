@@ -18,7 +18,7 @@ from ..types import ChatMessage, ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
-from .openai_items import ORIGIN, add_items, refuses, texts_of
+from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
 from .reply_calls import CallIds, argument_text, once
 from .stops import CUT, stop_of
 from .untyped import as_count, as_dict, as_text, is_dict, is_list
@@ -242,6 +242,9 @@ class ResponsesReply:
         items = [item for item in output if is_dict(item)]
         if len(items) < len(output):
             raise self._failures.malformed("sent output that is not made of items", encode(output))
+        for item in items:
+            if (fault := fault_of_item(item)) is not None:
+                raise self._failures.malformed(f"sent {fault}", encode(item), retryable=True)
         return items
 
     def _whole_items(self, items: list[dict[str, Any]], cut: bool) -> list[dict[str, Any]]:
