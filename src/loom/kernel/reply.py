@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
 from ..safety.calls import one_each
-from ..safety.display import encodable
+from ..safety.display import encodable, whole_escapes
 from ..safety.media import fault_of
 from ..types import (
     Attempt,
@@ -133,7 +133,7 @@ def _call(call: Any) -> ToolCall:
     return ToolCall(
         given_id if isinstance(given_id, str) else "",
         encodable(name),
-        encodable(arguments),
+        whole_escapes(encodable(arguments)),
         signature if isinstance(signature, str) else None,
     )
 

@@ -13,7 +13,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import ConfigError
+from ..safety.display import encodable, whole_escapes
 from ..types import OpaquePart, ToolCall
+from .anthropic_events import decode_any
 from .encoding import encode, is_object
 from .untyped import as_dict, as_list, as_text, is_dict, wrong_field
 
@@ -51,7 +53,7 @@ class OpaqueBlock:
     def grow(self, delta: dict[str, Any]) -> None:
         """Take a delta of any kind: texts go on, lists of citations grow, everything else replaces."""
         if self._fields is None:
-            self._fields = as_dict(msgspec.json.decode(self._raw))
+            self._fields = as_dict(decode_any(self._raw))
         if delta.get("type") == "input_json_delta":
             self._input.append(as_text(delta.get("partial_json")))
             return
@@ -69,8 +71,8 @@ class OpaqueBlock:
     def part(self) -> OpaquePart | None:
         """The block as a part; None when the reply was cut in the middle of its input."""
         if self._fields is None:
-            return OpaquePart(ORIGIN, self._raw.decode("utf-8", "replace"))
-        if written := "".join(self._input):
+            return OpaquePart(ORIGIN, whole_escapes(self._raw.decode("utf-8", "replace")))
+        if written := whole_escapes(encodable("".join(self._input))):
             if not is_object(written):
                 return None
             self._fields["input"] = Raw(written.encode())

@@ -14,8 +14,18 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw
 
+from ..safety.display import encodable, whole_escapes
 from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
-from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
+from .anthropic_events import (
+    Block,
+    Delta,
+    Message,
+    StreamEvent,
+    decode_any,
+    decode_block,
+    decode_event,
+    decode_message,
+)
 from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part, fault_of_block
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
@@ -235,7 +245,7 @@ class AnthropicReply:
             return self._think(signature=delta.signature or None)
         grown = self._open.get(event.index)
         if isinstance(grown, OpaqueBlock):
-            grown.grow(as_dict(as_dict(msgspec.json.decode(data)).get("delta")))
+            grown.grow(as_dict(as_dict(decode_any(data)).get("delta")))
         elif kind == "citations_delta":
             if not is_dict(delta.citation):
                 raise self._failures.malformed("sent a citation that is none", data, retryable=True)
@@ -285,7 +295,7 @@ class AnthropicReply:
 
     def _answer_only(self) -> None:
         """Drop what was said around the answer: a reply of a wanted shape is that JSON and nothing else."""
-        answer = "".join(self._answered or ())
+        answer = whole_escapes(encodable("".join(self._answered or ())))
         if not is_object(answer):
             return
         said = self._builder.build().message.content

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError
+from ..safety.display import encodable, whole_escapes
 from ..types import ToolSpec, jsonable
 from .untyped import as_dict, is_dict, is_list
 
@@ -33,7 +34,7 @@ def encode(value: Any) -> bytes:
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return encodable(value)
     if is_dict(value):
         return {_encodable(key): _encodable(item) for key, item in value.items()}
     if is_list(value):
@@ -42,9 +43,9 @@ def _encodable(value: Any) -> Any:
 
 
 def is_object(text: str) -> bool:
-    """Whether ``text`` is a JSON object."""
+    """Whether ``text`` is a JSON object; halves of characters in it are no fault."""
     try:
-        _skim(text)
+        _skim(whole_escapes(encodable(text)))
     except (ValueError, RecursionError):
         return False
     return text.lstrip(" \t\r\n").startswith("{")
@@ -56,6 +57,7 @@ def arguments_object(text: str) -> str:
     What a model wrote badly is sent back to it inside an object: services parse the arguments of earlier
     calls and refuse a conversation in which one is not an object.
     """
+    text = whole_escapes(encodable(text))
     if is_object(text):
         return text
     return encode({"_raw": text}).decode() if text.strip() else "{}"

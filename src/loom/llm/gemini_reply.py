@@ -29,6 +29,7 @@ from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaE
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
 from .gemini_parts import fault_of_part, says_nothing
+from .halves import compact, reader
 from .reply_calls import CallIds, once
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_text
@@ -107,9 +108,9 @@ class _Part(Struct, gc=False, rename="camel"):
     inline_data: _Blob | None = None
 
 
-_decode_chunks = msgspec.json.Decoder(_Chunk | list[_Chunk]).decode
-_decode_part = msgspec.json.Decoder(_Part).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_chunks = reader(msgspec.json.Decoder(_Chunk | list[_Chunk]).decode)
+_decode_part = reader(msgspec.json.Decoder(_Part).decode)
+_decode_fields = reader(msgspec.json.Decoder(dict[str, Any]).decode)
 
 
 class GeminiReply:
@@ -238,7 +239,7 @@ class GeminiReply:
         if says_nothing(fields):
             self._sign(signature, events)
         else:
-            self._builder.part(OpaquePart(ORIGIN, _compact(raw)))
+            self._builder.part(OpaquePart(ORIGIN, compact(bytes(raw))))
 
     def _text(self, part: _Part, text: str, events: list[ProviderEvent]) -> None:
         if part.thought:
@@ -272,7 +273,7 @@ class GeminiReply:
             raise self._failures.malformed("sent a tool call in pieces, which nobody asked for")
         if not name:
             raise self._failures.malformed("sent a tool call without a name", retryable=True)
-        arguments = "{}" if bytes(call.args) in (b"", b"null") else _compact(call.args)
+        arguments = "{}" if bytes(call.args) in (b"", b"null") else compact(bytes(call.args))
         index, unique = self._called, self._ids.take(as_text(call.id))
         self._called += 1
         self._builder.call(index, unique, name, arguments, signature)
@@ -280,11 +281,6 @@ class GeminiReply:
 
 
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _compact(raw: Raw) -> str:
-    """JSON text as it came, without the white space between its words."""
-    return msgspec.json.format(bytes(raw), indent=-1).decode()
 
 
 def _usage(usage: dict[str, Any]) -> Usage:

@@ -18,6 +18,7 @@ from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason,
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
+from .halves import reader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
@@ -74,7 +75,7 @@ class _Chunk(Struct, gc=False):
     message: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = reader(msgspec.json.Decoder(_Chunk).decode)
 
 
 class OpenAIReply:

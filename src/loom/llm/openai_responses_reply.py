@@ -18,6 +18,7 @@ from ..types import ChatMessage, ChatResponse, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
+from .halves import reader
 from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
 from .reply_calls import CallIds, argument_text, once
 from .stops import CUT, stop_of
@@ -65,8 +66,8 @@ class _Event(Struct, gc=False):
     code: Any = None
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_event = reader(msgspec.json.Decoder(_Event).decode)
+_decode_response = reader(msgspec.json.Decoder(_Response).decode)
 
 
 def _as_it_came(message: ChatMessage, response_id: str) -> ChatMessage:

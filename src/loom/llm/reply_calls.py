@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ..safety.calls import one_each
 from ..types import ChatMessage, ChatResponse
 from .encoding import encode
+from .halves import with_whole_text
 
 
 class CallIds:
@@ -56,7 +57,11 @@ class CallIds:
 
 
 def once(reply: ChatResponse) -> ChatResponse:
-    """``reply`` with every call once. Raises MalformedReplyError when one id stands for two calls."""
+    """``reply`` with every call once and every character whole.
+
+    Raises MalformedReplyError when one id stands for two calls.
+    """
+    reply = with_whole_text(reply)
     return replace(reply, message=one_each(reply.message)) if reply.message.tool_calls else reply
 
 

@@ -17,6 +17,7 @@ from ..errors import InvalidRequestError, LoomError
 from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .failures import named
+from .halves import Halves
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
 from .sse import SSEReader
 from .turns import Turn
@@ -153,9 +154,9 @@ class HTTPProvider(HTTPService, LLMProvider):
                     reply = await client.post(
                         outgoing.url, headers, outgoing.body, stream=True, within=patience.left()
                     )
-                    decoder = outgoing.decoder()
+                    decoder, halves = outgoing.decoder(), Halves()
                     if _comes_whole(reply):
-                        for event in decoder.whole(await client.read(reply, MAX_REPLY_BYTES)):
+                        for event in halves.joined(decoder.whole(await client.read(reply, MAX_REPLY_BYTES))):
                             shown = True
                             yield event
                     else:
@@ -164,16 +165,18 @@ class HTTPProvider(HTTPService, LLMProvider):
                             size += len(chunk)
                             self._check_size(size)
                             for name, line in reader.feed(chunk):
-                                for event in decoder.feed(name, line):
+                                for event in halves.joined(decoder.feed(name, line)):
                                     shown = True
                                     yield event
                                 if decoder.done:
                                     break
                         for name, line in reader.close() if not decoder.done else ():
-                            for event in decoder.feed(name, line):
+                            for event in halves.joined(decoder.feed(name, line)):
                                 shown = True
                                 yield event
                     response = decoder.finish()
+                    for event in halves.rest():
+                        yield event
                     await _read_to_end(client, reply)
                     if (whole := turn.add(response)) is not None:
                         yield whole
