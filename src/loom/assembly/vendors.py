@@ -18,7 +18,7 @@ class Vendor:
     wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
     in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
     take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
-    too, for who asks for it.
+    too, for who asks for it, with ``responses_quirks``; below ``whole``, where there is one.
 
     ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
     ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
@@ -37,6 +37,7 @@ class Vendor:
     whole: str = ""
     query: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     responses: bool = False
+    responses_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def wires(self) -> dict[str, str]:
@@ -104,6 +105,8 @@ VENDORS: dict[str, Vendor] = {
         ("GROQ_API_KEY",),
         "llama-3.3-70b-versatile",
         quirks={"structured": "json"},
+        responses=True,
+        responses_quirks={"encrypted_reasoning": False},
     ),
     "mistral": Vendor(
         "openai",
@@ -112,7 +115,12 @@ VENDORS: dict[str, Vendor] = {
         ("MISTRAL_API_KEY",),
         "mistral-small-latest",
         # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False, "reasoning_as": "parts"},
+        quirks={
+            "include_usage": False,
+            "reasoning_as": "parts",
+            "documents_as": "document_url",
+            "short_call_ids": True,
+        },
     ),
     "openrouter": Vendor(
         "openai",
@@ -159,6 +167,8 @@ VENDORS: dict[str, Vendor] = {
         path="/openai/deployments/{model}",
         whole="/openai/v1",
         query={"api-version": ("OPENAI_API_VERSION", "2024-10-21")},
+        responses=True,
+        responses_quirks={"key_header": "api-key"},
     ),
     "ollama": Vendor(
         "openai",

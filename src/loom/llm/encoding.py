@@ -73,8 +73,23 @@ def wire_id(given: str) -> str:
     named = wire_name(given)
     if named == given:
         return given
-    digest = hashlib.blake2b(encode(given), digest_size=6).hexdigest()
-    return f"{named[:51]}_{digest}"
+    return f"{named[:51]}_{_digest(given)}"
+
+
+def short_id(given: str, longest: int) -> str:
+    """``given`` when it is no longer than ``longest``, else what of it fits with a digest."""
+    if len(given) <= longest:
+        return given
+    return f"{wire_name(given)[: longest - 13]}_{_digest(given)}"
+
+
+def nine_letter_id(given: str) -> str:
+    """An id of nine letters and digits, the only form Mistral takes: ``given`` itself, or a digest of it."""
+    return given if re.fullmatch(r"[a-zA-Z0-9]{9}", given) else _digest(given)[:9]
+
+
+def _digest(given: str) -> str:
+    return hashlib.blake2b(encode(given), digest_size=6).hexdigest()
 
 
 class ToolFragments:

@@ -18,6 +18,7 @@ from ..types import ChatMessage, ChatResponse, ToolSpec
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .failures import named
 from .halves import Halves
+from .history import repaired
 from .service import MAX_REPLY_BYTES, HTTPService, ServiceOptions
 from .sse import SSEReader
 from .turns import Turn
@@ -113,7 +114,7 @@ class HTTPProvider(HTTPService, LLMProvider):
         That is one request, unless the service pauses its reply and wants to be asked on.
         """
         turn = _turn(messages, settings)
-        outgoing = await self._request(messages, tools, model or self.default_model, settings, False)
+        outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, False)
         patience = self._patience()
         while True:
             try:
@@ -142,7 +143,7 @@ class HTTPProvider(HTTPService, LLMProvider):
         connection. Raises as ``chat`` does.
         """
         turn = _turn(messages, settings)
-        outgoing = await self._request(messages, tools, model or self.default_model, settings, True)
+        outgoing = await self._request(turn.messages, tools, model or self.default_model, settings, True)
         client, headers = self._ready()
         patience = self._patience()
         async with self._gate.passage():
@@ -205,7 +206,7 @@ class HTTPProvider(HTTPService, LLMProvider):
 
 
 def _turn(messages: Sequence[ChatMessage], settings: ModelSettings | None) -> Turn:
-    return Turn(messages, shaped=settings is not None and settings.output_schema is not None)
+    return Turn(repaired(messages), shaped=settings is not None and settings.output_schema is not None)
 
 
 async def _instead(outgoing: Outgoing, error: LoomError) -> Outgoing | None:
