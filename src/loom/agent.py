@@ -6,6 +6,7 @@ Declaring an agent costs nothing: what runs it is imported when its first sessio
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .kernel.hooks import Handler, Hooks
     from .policies.governance import GovernancePolicy
     from .policies.profile import Runtime
+    from .policies.rule_check import RuleCheck
     from .runtime.child import AgentTool
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .signals import TaskInput
     from .store.base import SessionStore
     from .tools.base import RunContext
+    from .types import ToolSpec
 
 ValueT = TypeVar("ValueT")
 
@@ -70,17 +73,19 @@ class Agent(Generic[OutputT, DepsT]):
         governance: GovernancePolicy | None = None,
         safety_rules: Sequence[SafetyRule] = (),
     ) -> None:
-        self.model = model
-        self.instructions = instructions
-        self.tools = tuple(tools)
-        self._given = (runtime, governance, safety_rules)
+        self.model = model if isinstance(model, str) else _parts().checked_model(model)
+        self.instructions = (
+            instructions if isinstance(instructions, str) else _parts().checked_instructions(instructions)
+        )
+        self.tools = _tuple("tools", tools)
+        self._given = (runtime, governance, _tuple("safety_rules", safety_rules))
         self._runtime: Runtime | None = None
-        self.session_store = session_store
+        self.session_store = None if session_store is None else _parts().checked_store(session_store)
         self.output_type = output_type
         self.deps = deps
         self.human = None if human is None else _as_human(human)
-        self._capabilities = tuple(capabilities)
-        self._generation = generation
+        self._capabilities = _tuple("capabilities", capabilities)
+        self._generation = None if generation is None else _parts().checked_generation(generation)
         self._hooks: Hooks | None = None
         self._engine: Engine | None = None
         self._scratch: SessionStore | None = None
@@ -89,6 +94,8 @@ class Agent(Generic[OutputT, DepsT]):
         self._waiting: dict[str, Session[OutputT, DepsT]] | None = None
         if len(self.tools) > 1:
             _check_names(self.tools)
+        if runtime is not None or governance is not None or self._given[2]:
+            _ = self.runtime  # what governs is checked where it is written
 
     # --- verbs ----------------------------------------------------------------------------------------
 
@@ -152,10 +159,31 @@ class Agent(Generic[OutputT, DepsT]):
         self.hooks.off(name, handler)
 
     def as_tool(self, *, name: str, description: str) -> AgentTool:
-        """This agent as a tool of another one: its runs share the other's budget, store and human."""
+        """This agent as a tool of another one.
+
+        Its runs share the other's budget, store and human. What the other may not do, they may not do either: its
+        modes, rules, vetoes, rates and gates hold for them beside those of this agent, the strictest wins.
+        """
         from .runtime.child import AgentTool
 
-        return AgentTool(self.grounds, name=name, description=description)
+        return AgentTool(
+            self.grounds, name=name, description=description, scratch=self._scratch_store, within=self._reach
+        )
+
+    def check(self) -> list[RuleCheck]:
+        """What each rule and veto of this agent touches, and whether it guards anything. Asks no model, needs no key.
+
+        Rows of the level ``error`` keep a run from beginning; those of the level ``warning`` guard nothing yet.
+        Raises ConfigError for tools that cannot be put together.
+        """
+        from .policies.rule_check import check_rules
+
+        return check_rules(self.runtime.governance, self._reach(None))
+
+    def _reach(self, seen: set[int] | None) -> Sequence[ToolSpec]:
+        from .assembly.build import tool_specs
+
+        return tool_specs(self.tools, self._capabilities, seen)
 
     async def aclose(self) -> None:
         """Let go of the provider's connections and the session store."""
@@ -182,6 +210,8 @@ class Agent(Generic[OutputT, DepsT]):
             from .policies.profile import Runtime
 
             given, governance, vetoes = self._given
+            if given is not None and not isinstance(given, Runtime):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError(f"runtime must be a Runtime(...), not {given!r:.80}")
             self._runtime = (given or Runtime()).governed(governance, vetoes)
         return self._runtime
 
@@ -258,7 +288,9 @@ class Agent(Generic[OutputT, DepsT]):
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
         from .tools.base import RunContext
 
-        given = context or RunContext()
+        given = RunContext() if context is None else context
+        if not isinstance(given, RunContext):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"context must be RunContext(inputs={{...}}), not {given!r:.80}")
         if deps is None and given.deps is None:
             deps = self.deps
         return given if deps is None else given.with_deps(deps)
@@ -271,7 +303,30 @@ def _as_human(human: Human | Callable[..., Any]) -> Human:
     from .hitl.base import Human
     from .hitl.callback import CallbackHuman
 
-    return human if isinstance(human, Human) else CallbackHuman(human)
+    if isinstance(human, type):
+        raise ConfigError(
+            f"human is the class {human.__name__}: pass one that was made, {human.__name__}(...)"
+        )
+    if isinstance(human, Human):
+        return human
+    if not callable(human):
+        raise ConfigError(
+            f"human must be an object with ask(request) or a function of a request, not {human!r:.80}"
+        )
+    return CallbackHuman(human)
+
+
+def _parts() -> ModuleType:
+    from .config import parts  # what an agent of defaults does without
+
+    return parts
+
+
+def _tuple(what: str, given: Sequence[Any]) -> tuple[Any, ...]:
+    kept: tuple[Any, ...] = (
+        tuple(given) if isinstance(given, list | tuple) else _parts().checked_list(what, given)
+    )
+    return kept
 
 
 def _check_names(tools: Sequence[Any]) -> None:

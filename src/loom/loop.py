@@ -36,13 +36,14 @@ from .llm.registry import ProviderRegistry
 from .loop_events import DoneEvent, TurnEvent, in_harness_words
 from .media import attached
 from .policies.governance import GovernancePolicy
+from .policies.rule_check import check_rules, refuse_idle_rules
 from .requests import Answer, Request
 from .safety.media import name_files
 from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
-from .tools.registry import ToolRegistry
-from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
+from .tools.registry import ToolRegistry, reachable
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec
 
 _REPORTED = frozenset(
     {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
@@ -119,6 +120,7 @@ class Agent:
         self._registry = provider_registry
         self._tools = tool_registry if tool_registry is not None else ToolRegistry()
         self._scrubbers: dict[int, LLMProvider] = {}
+        self._held: tuple[GovernancePolicy, tuple[ToolSpec, ...]] | None = None
 
     async def run_turn(
         self,
@@ -196,11 +198,14 @@ class Agent:
         provider, model = self._resolve(model_id or config.model)
         redact_own_logs()
         governance = config.governance or GovernancePolicy()
+        tools = self._all_tools()
+        self._hold_rules(governance, tools)
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
+            outbound=self._scrubbed if governance.redact_outbound else None,
             model=model,
             instructions=_instructions(config.system_preamble, context),
-            tools=self._all_tools(),
+            tools=tools,
             governance=governance,
             edit_messages=_guarded(config.before_llm_call) if config.before_llm_call else None,
         )
@@ -238,6 +243,13 @@ class Agent:
 
         # One for all turns, since messages remember who scrubbed them. It holds the provider, so the id stays its.
         return self._scrubbers.setdefault(id(provider), scrubbed(provider))
+
+    def _hold_rules(self, governance: GovernancePolicy, tools: ToolRegistry) -> None:
+        """Raise ConfigError for rules that would guard nothing, whenever the rules or the tools are other ones."""
+        if not (governance.rules or governance.vetoes) or self._held == (governance, tools.specs()):
+            return
+        refuse_idle_rules(check_rules(governance, reachable(tools)))
+        self._held = (governance, tools.specs())
 
     def _all_tools(self) -> ToolRegistry:
         if not self.config.extra_tools:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +14,20 @@ from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
 from ..llm.base import LLMProvider, ModelSettings
 from ..llm.redact import redact_own_logs
+from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
+from ..policies.rule_check import check_rules, refuse_idle_rules
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
+from ..tools.base import ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
-from ..types import canonical_json
+from ..tools.registry import ToolRegistry, reachable
+from ..types import ToolSpec, canonical_json
 from .models import make_model
 from .output import OutputSpec
 from .toolbox import compile_tools
+
+logger = logging.getLogger("loom.governance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +78,16 @@ def build_engine(declaration: Declaration) -> Engine:
             "none: pass Model(..., price=Price(...)), or pip install 'loom-agent[pricing]', which knows the list "
             "prices of many models"
         )
-    output = output_spec(declaration.output_type)
+    output, outbound = output_spec(declaration.output_type), _outbound(runtime)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
+    tools = compile_tools(declaration.tools, declaration.capabilities, limit)
+    hold_rules(runtime.governance, tools)
     return Engine(
-        provider=_outbound(model.provider, runtime),
+        provider=outbound(model.provider) if outbound else model.provider,
+        outbound=outbound,
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities, limit),
+        tools=tools,
         settings=_settings(declaration.generation, output),
         hooks=declaration.hooks,
         governance=runtime.governance,
@@ -89,13 +99,37 @@ def build_engine(declaration: Declaration) -> Engine:
     )
 
 
-def _outbound(provider: LLMProvider, runtime: Runtime) -> LLMProvider:
+def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:
+    """Raise ConfigError for rules that would guard nothing among ``tools``, now and when one is registered later."""
+    if not (governance.rules or governance.vetoes):
+        return
+    findings = check_rules(governance, reachable(tools))
+    refuse_idle_rules(findings)
+    for found in findings:
+        if found.level == "warning":
+            logger.warning("%s (%s) touches nothing: %s", found.kind, found.rule, found.problem)
+
+    def newcomer(handler: ToolHandler) -> None:
+        later = check_rules(governance, reachable([*tools, handler]))
+        refuse_idle_rules(found for found in later if handler.tool.name in found.touches)
+
+    tools.newcomer = newcomer
+
+
+def tool_specs(
+    tools: Sequence[Any], capabilities: Sequence[Any], seen: set[int] | None = None
+) -> list[ToolSpec]:
+    """The tools that an agent with these may come to call, those of agents among them too."""
+    return reachable(compile_tools(tools, capabilities, MIN_LIMIT), seen)
+
+
+def _outbound(runtime: Runtime) -> Callable[[LLMProvider], LLMProvider] | None:
     if not runtime.governance.redact_outbound:
-        return provider
+        return None
     # Imported here: few want it, and all would pay for the tables of formats.
     from ..llm.scrubbed import scrubbed
 
-    return scrubbed(provider)
+    return scrubbed
 
 
 def memory_store() -> SessionStore:

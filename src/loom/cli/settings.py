@@ -63,8 +63,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.web:
             capabilities.append(Web.enabled())
         rules = (
-            *(PermissionRule.deny(pattern, "--deny-tool was given") for pattern in self.deny),
-            *(PermissionRule.ask(pattern, "--ask was given") for pattern in self.ask),
+            *(PermissionRule.deny(pattern, reason="--deny-tool was given") for pattern in self.deny),
+            *(PermissionRule.ask(pattern, reason="--ask was given") for pattern in self.ask),
         )
         limits = RuntimeLimits()
         if self.max_iterations is not None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
     """Pass the gates, ask, and yield deltas and then the reply with the calls it makes."""
     messages: Sequence[ChatMessage] = render(scope.engine, state)
-    if scope.engine.hooks:
+    if any(scope.gatekeepers):
         refusal, edited = await _gates(scope, state, messages)
         if refusal is not None:
             yield [refusal]
@@ -67,7 +67,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
         if scope.streaming:
             said: list[ProviderEvent] = []
             growing = _growing(scope)
-            async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
+            async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
                     if isinstance(event, ChatResponse):
                         response = event
@@ -81,7 +81,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
                         yield told
             response = response or _put_together(said, scope.engine.model or "")
         else:
-            response = await scope.engine.provider.chat(messages, **_options(scope))
+            response = await scope.provider.chat(messages, **_options(scope))
     except LoomError as error:
         yield [ErrorRaised(error=error.info())]
         return
@@ -195,21 +195,24 @@ def _money(cost: Any) -> float | None:
 async def _gates(
     scope: Scope, state: State, messages: Sequence[ChatMessage]
 ) -> tuple[Event | None, Sequence[ChatMessage]]:
-    """Ask ``before_run`` (once, before the first call) and ``before_llm``: what stops the run, the messages."""
-    hooks = scope.engine.hooks
+    """Ask ``before_run`` (once, before the first call) and ``before_llm``: what stops the run, the messages.
+
+    Those of the runs above are asked too.
+    """
     names = ("before_run", "before_llm") if state.iterations == 0 else ("before_llm",)
     for name in names:
-        payload = _gate_payload(name, scope, state, messages)
-        outcome = await hooks.gate(name, payload, argument_key="messages")
-        origin = f"{name}:{state.iterations}"
-        if outcome.decision is HookDecision.DENY:
-            said = encodable(str(outcome.message or "no reason given"))
-            error = ErrorInfo("denied", f"a {name} hook refused: {said}")
-            return ErrorRaised(error=error), messages
-        if outcome.decision is HookDecision.ASK and origin not in state.cleared:
-            return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
-        if isinstance(outcome.arguments, list):
-            messages = outcome.arguments
+        for above, hooks in enumerate(scope.gatekeepers):
+            payload = _gate_payload(name, scope, state, messages)
+            outcome = await hooks.gate(name, payload, argument_key="messages")
+            origin = f"{name}:{state.iterations}:{above}" if above else f"{name}:{state.iterations}"
+            if outcome.decision is HookDecision.DENY:
+                said = encodable(str(outcome.message or "no reason given"))
+                error = ErrorInfo("denied", f"a {name} hook refused: {said}")
+                return ErrorRaised(error=error), messages
+            if outcome.decision is HookDecision.ASK and origin not in state.cleared:
+                return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
+            if isinstance(outcome.arguments, list):
+                messages = outcome.arguments
     return None, messages
 
 

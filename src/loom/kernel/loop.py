@@ -205,7 +205,7 @@ async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
     for call in step.calls:
         events += await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
     denied = next((e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"), None)
-    if denied is not None and scope.engine.governance.on_denial == "stop":
+    if denied is not None and scope.stops_on_denial:
         events.append(ErrorRaised(error=ErrorInfo("tool_denied", denied.result.text)))
     yield events
 

@@ -35,7 +35,7 @@ from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
 from ..safety.media import fault_of
-from ..safety.permissions import Ruling, judge
+from ..safety.permissions import Ruling, judge, stricter
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
 from ..types import ToolResult, sound, to_json
@@ -44,6 +44,7 @@ from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
 from .foreign import described
+from .hooks import Hooks
 
 _ALLOW = Ruling("allow", "permission")
 _DENIAL_TEXT = {"veto": "Vetoed", "hook": "Hook denied", "rate_limit": "Rate limit"}
@@ -58,10 +59,10 @@ async def decide(scope: Scope, state: State, call: Call) -> list[Event]:
         case = open_case(scope, state, call)
         asked = await hook(case)
         if asked.action != "deny":
-            asked = _stricter(asked, permission(case))
-        ruling = asked if asked.action == "deny" else _stricter(asked, veto(case))
+            asked = stricter(asked, permission(case))
+        ruling = asked if asked.action == "deny" else stricter(asked, veto(case))
         if ruling.action == "allow":
-            ruling = _stricter(ruling, rate_limit(case))
+            ruling = stricter(ruling, rate_limit(case))
     except ToolError as error:
         return [refused_result(call, error)]
     if ruling.action == "ask":
@@ -70,10 +71,17 @@ async def decide(scope: Scope, state: State, call: Call) -> list[Event]:
 
 
 async def hook(case: Case) -> Ruling:
-    """Ask the application's ``before_tool`` gates; they may edit the arguments."""
-    hooks = case.scope.engine.hooks
-    if not hooks.wants("before_tool"):
-        return _ALLOW
+    """Ask the ``before_tool`` gates of the application, of the runs above too; they may edit the arguments."""
+    ruling = _ALLOW
+    for hooks in case.scope.gatekeepers:
+        if hooks.wants("before_tool"):
+            ruling = stricter(ruling, await _ask_gates(hooks, case))
+            if ruling.action == "deny":
+                break
+    return Ruling("allow", "hook") if ruling is _ALLOW and case.edited else ruling
+
+
+async def _ask_gates(hooks: Hooks, case: Case) -> Ruling:
     payload = {
         "run_id": case.state.run_id,
         "session_id": case.state.session_id,
@@ -83,14 +91,12 @@ async def hook(case: Case) -> Ruling:
         "iteration": case.state.iterations,
     }
     outcome = await hooks.gate("before_tool", payload, argument_key="arguments")
-    if outcome.arguments is not None and outcome.decision is not HookDecision.DENY:
-        case.arguments, case.edited = _plain(outcome.arguments), True
-        case.check()
-    if outcome.decision is HookDecision.ALLOW:
-        return Ruling("allow", "hook") if case.edited else _ALLOW
     if outcome.decision is HookDecision.DENY:
         return Ruling("deny", "hook", outcome.message)
-    return Ruling("ask", "hook", outcome.message)
+    if outcome.arguments is not None:
+        case.arguments, case.edited = _plain(outcome.arguments), True
+        case.check()
+    return Ruling("ask", "hook", outcome.message) if outcome.decision is HookDecision.ASK else _ALLOW
 
 
 def _plain(arguments: Any) -> dict[str, Any]:
@@ -105,33 +111,36 @@ def _plain(arguments: Any) -> dict[str, Any]:
 
 
 def permission(case: Case) -> Ruling:
-    """Rule by the declared mode, rules and the tool's own facts."""
-    governance = case.scope.engine.governance
-    return judge(case.spec, case.arguments, mode=governance.mode, rules=governance.rules)
+    """Rule by the declared modes, rules and the tool's own facts: the strictest from here to the root."""
+    ruling = _ALLOW
+    for policy in case.scope.powers:
+        ruling = stricter(ruling, judge(case.spec, case.arguments, mode=policy.mode, rules=policy.rules))
+    return ruling
 
 
 def veto(case: Case) -> Ruling:
-    """Refuse what a safety rule forbids, whoever allowed it."""
-    rule = first_veto(case.scope.engine.governance.vetoes, case.spec.name, case.arguments)
-    return Ruling("deny", "veto", rule.reason) if rule else _ALLOW
+    """Refuse what a safety rule forbids, here or above, whoever allowed it."""
+    for policy in case.scope.powers:
+        rule = first_veto(policy.vetoes, case.spec.name, case.arguments)
+        if rule:
+            return Ruling("deny", "veto", rule.reason)
+    return _ALLOW
 
 
 def rate_limit(case: Case) -> Ruling:
-    """Refuse a call beyond the declared rate; failed calls count too."""
-    limit = case.scope.engine.governance.max_calls_per_minute
-    if limit is None or case.scope.rates.admit(case.spec.name, limit, case.scope.engine.clock()):
-        return _ALLOW
-    return Ruling(
-        "deny", "rate_limit", f"{case.spec.name} may run {limit} times a minute; wait and try again"
-    )
-
-
-def _stricter(one: Ruling, other: Ruling) -> Ruling:
-    """Deny beats ask beats allow; of equals the first that says something."""
-    order = ("allow", "ask", "deny")
-    if order.index(other.action) > order.index(one.action):
-        return other
-    return one
+    """Refuse a call beyond a declared rate, here or above; failed calls count too."""
+    name = case.spec.name
+    limited = [
+        (scope, limit)
+        for scope in case.scope.chain
+        if (limit := scope.engine.governance.max_calls_per_minute) is not None
+    ]
+    for scope, limit in limited:
+        if not scope.rates.has_room(name, limit, scope.engine.clock()):
+            return Ruling("deny", "rate_limit", f"{name} may run {limit} times a minute; wait and try again")
+    for scope, _ in limited:
+        scope.rates.count(name, scope.engine.clock())
+    return _ALLOW
 
 
 def allow(case: Case, ruling: Ruling) -> list[Event]:
@@ -145,6 +154,7 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
             reason=ruling.reason,
             arguments=to_json(case.arguments) if case.edited else None,
             digest=case.digest() if case.call.approval else "",
+            concurrency_safe=case.spec.concurrency_safe,
         )
     ]
 

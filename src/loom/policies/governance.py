@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
+from ..safety.declared import count, flag, seconds, several, word
 from ..safety.permissions import PermissionMode, PermissionRule
 from ..safety.veto import SafetyRule
 
 APPROVAL_TTL = 24 * 3600.0
 """How long a yes stays good, in seconds. A day: long enough for a night, short enough to be about the same world."""
+
+_RULE = 'write PermissionRule.deny("name"), .ask(...) or .allow(...)'
+_VETO = "write SafetyRule.block_tool(...) or another of its constructors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +38,14 @@ class GovernancePolicy:
     redact_outbound: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_calls_per_minute is not None and self.max_calls_per_minute < 1:
-            raise ConfigError("max_calls_per_minute must be at least 1, or None for no limit")
-        if self.approval_ttl <= 0:
-            raise ConfigError("approval_ttl must be a positive number of seconds")
+        object.__setattr__(self, "mode", _mode(self.mode))
+        object.__setattr__(self, "rules", several("rules", self.rules, PermissionRule, _RULE))
+        object.__setattr__(self, "vetoes", several("vetoes", self.vetoes, SafetyRule, _VETO))
+        if self.max_calls_per_minute is not None:
+            count("max_calls_per_minute", self.max_calls_per_minute)
+        word("on_denial", self.on_denial, ("continue", "stop"))
+        seconds("approval_ttl", self.approval_ttl, endless=True)
+        flag("redact_outbound", self.redact_outbound)
 
     @classmethod
     def default(
@@ -54,8 +62,8 @@ class GovernancePolicy:
         """Destructive tools ask, everything else runs; add rules to say otherwise."""
         return cls(
             mode=_mode(mode),
-            rules=tuple(rules),
-            vetoes=tuple(vetoes),
+            rules=several("rules", rules, PermissionRule, _RULE),
+            vetoes=several("vetoes", vetoes, SafetyRule, _VETO),
             max_calls_per_minute=max_calls_per_minute,
             on_denial=on_denial,
             approval_ttl=approval_ttl,
@@ -70,7 +78,7 @@ class GovernancePolicy:
     @classmethod
     def deny_all(cls, reason: str = "policy refuses every tool") -> GovernancePolicy:
         """Every call is refused, telling why."""
-        return cls(rules=(PermissionRule.deny("*", reason),))
+        return cls(rules=(PermissionRule.deny("*", reason=reason),))
 
     @classmethod
     def plan(cls) -> GovernancePolicy:
@@ -78,9 +86,11 @@ class GovernancePolicy:
         return cls(mode=PermissionMode.PLAN)
 
 
-def _mode(mode: PermissionMode | str) -> PermissionMode:
-    try:
-        return PermissionMode(str(mode).replace("-", "_"))
-    except ValueError:
-        known = ", ".join(PermissionMode)
-        raise ConfigError(f"there is no permission mode {mode!r}; the modes are {known}") from None
+def _mode(mode: object) -> PermissionMode:
+    if isinstance(mode, str):
+        try:
+            return PermissionMode(mode.replace("-", "_"))
+        except ValueError:
+            pass
+    known = ", ".join(PermissionMode)
+    raise ConfigError(f"there is no permission mode {mode!r}; the modes are {known}")

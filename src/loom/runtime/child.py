@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
-from ..events import ChildFinished, ChildStarted, RunFinished
-from ..tools.base import Parked, ToolContext, ToolHandler
+from ..errors import (
+    BudgetExceeded,
+    ConfigError,
+    StoreError,
+    ToolArgumentsError,
+    ToolExecutionError,
+    to_exception,
+)
+from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
+from ..store.base import SessionStore
+from ..tools.base import Parked, ToolContext, ToolHandler, Unsaved
 from ..types import RunState, ToolResult, ToolSpec, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
@@ -20,15 +28,27 @@ class AgentTool(ToolHandler):
 
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
     starting another: the tool is repeatable whatever the child does, because the child has its own ledger.
-    The child draws on the parent's budget and asks the parent's human.
+    The child draws on the parent's budget, is bound by the parent's policies and asks the parent's human.
+    ``within(seen)`` are the tools that a call may lead to, so that rules may name them. ``scratch()`` keeps the logs
+    of children whose parent has no store, for as long as they run.
     """
 
     heeds_cancel = True  # a child has its own graces, and a log to settle
 
-    def __init__(self, grounds: Callable[[], Grounds], *, name: str, description: str) -> None:
+    def __init__(
+        self,
+        grounds: Callable[[], Grounds],
+        *,
+        name: str,
+        description: str,
+        scratch: Callable[[], SessionStore],
+        within: Callable[[set[int]], Sequence[ToolSpec]],
+    ) -> None:
         if not name or not description:
             raise ConfigError("an agent as a tool needs a name and a description for the model that calls it")
         self._grounds = grounds
+        self._scratch = scratch
+        self.within = within
         self._spec = ToolSpec(
             name=name,
             description=description,
@@ -60,18 +80,24 @@ class AgentTool(ToolHandler):
 
     def _child(self, session_id: str, key: str, scope: Any) -> tuple[Session[Any, Any], str]:
         mark = hashlib.sha256(key.encode()).hexdigest()[:24]
-        grounds = replace(self._grounds(), store=scope.store, records=False)
+        grounds = replace(self._grounds(), store=scope.store or self._scratch(), records=False)
         return Session(grounds, SessionConfig(id=f"{session_id}/{mark}")), f"run_{mark}"
 
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
         """Start or resume the child and return its answer; leave the tool while the child waits."""
         session, run_id = self._child(context.session_id, context.idempotency_key, context.scope)
         rested = context.scope.budget.rested
-        result = await self._run(session, run_id, args, context)
+        try:
+            result = await self._run(session, run_id, args, context)
+        except StoreError as error:
+            raise Unsaved(error) from error
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
+        if context.scope.store is None:
+            session.forget()
         last = result.events[-1] if result.events else None
-        ended = last if isinstance(last, RunFinished) else RunFinished(state=result.state)
+        if not isinstance(last, RunFinished):
+            raise Unsaved(_store_error(result))
         context.post(
             ChildFinished(
                 call_id=context.call_id,
@@ -79,11 +105,13 @@ class AgentTool(ToolHandler):
                 state=result.state,
                 usage=result.usage,
                 cost=result.cost,
-                iterations=ended.iterations + ended.child_iterations,
-                tool_calls=ended.tool_calls,
+                iterations=last.iterations + last.child_iterations,
+                tool_calls=last.tool_calls,
                 waited_seconds=context.scope.budget.rested - rested,
             )
         )
+        if result.error is not None and result.error.code == "tool_denied" and context.scope.stops_on_denial:
+            context.post(ErrorRaised(error=result.error))
         return _answer(self._spec.name, result)
 
     async def _run(
@@ -104,6 +132,12 @@ class AgentTool(ToolHandler):
             return await session.begin(args["task"], run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
             raise ToolArgumentsError(str(error)) from error
+
+
+def _store_error(result: RunResult[Any]) -> StoreError:
+    """Why a run that has not ended could not be written down to its end."""
+    error = to_exception(result.error) if result.error else None
+    return error if isinstance(error, StoreError) else StoreError(str(error or "the run did not end"))
 
 
 def _answer(name: str, result: RunResult[Any]) -> ToolResult:

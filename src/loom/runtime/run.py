@@ -195,7 +195,7 @@ class Run(Generic[OutputT]):
                 except StoreError as error:
                     if journal.state.status is RunState.QUEUED:
                         raise
-                    unsaved = error.info()
+                    unsaved = replace(error.info(), message=f"not saved, resume it to go on: {error}")
                 finally:
                     session.driven = None
                     self._conclude(journal, unsaved)
@@ -262,19 +262,15 @@ class Run(Generic[OutputT]):
     def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
         begun = next((event for event in opening if isinstance(event, RunStarted)), state)
-        budget = Budget(begun.limits, above.budget if above else None, depth=begun.depth)
-        budget.charge(
-            iterations=state.iterations + state.child_iterations,
-            tool_calls=state.tool_calls,
-            usage=state.usage,
-            cost=state.known_cost,
-        )
+        known = replace(state, run_id=self.id)
+        budget = Budget.of(known, begun.limits, above.budget if above else None, depth=begun.depth)
         return Scope(
             engine=session.engine,
             budget=budget,
             store=session.store,
             context=self.context,
-            human=session.human or (above.human if above else None),
+            above=above,
+            human=above.human if above else session.human,
             streaming=self._streaming,
             rates=session.rates,
         )
@@ -312,6 +308,10 @@ class Run(Generic[OutputT]):
         events = await session.store.read(session.id, run_id=self.id)
         if not events or not isinstance(started := events[0], RunStarted):
             raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
+        if started.parent_run_id and self._parent is None and self._interrupt.wanted is None:
+            raise ConfigError(
+                f"run {self.id} was started by run {started.parent_run_id}, whose policies bind it: resume that one"
+            )
         restore = SessionRestorePolicy.from_fields(started.restore)
         said, _ = session.history.before(started.seq, restore)
         state = fold(events, State(transcript=said))
@@ -323,6 +323,10 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
+            if (
+                self._parent is not None
+            ):  # it ended when nobody heard of it: what it spent counts all the same
+                Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
             self._result = result_of(state, events, output=session.parse(state))
             self.state = state.status
             return None

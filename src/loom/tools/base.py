@@ -15,12 +15,21 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, runtime_checkable
 
 from .._generics import DepsT
-from ..errors import ToolPermissionError
+from ..errors import StoreError, ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
 from ..types import ToolResult, ToolSpec
 
-__all__ = ["GOES_ON", "Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
+__all__ = [
+    "GOES_ON",
+    "Parked",
+    "RunContext",
+    "ToolContext",
+    "ToolHandler",
+    "ToolResult",
+    "ToolSpec",
+    "Unsaved",
+]
 
 GOES_ON = "the work goes on and cannot be stopped"
 """Argument of the CancelledError of a handler that ends when it is cancelled, but whose work does not."""
@@ -127,6 +136,18 @@ class ToolContext(RunContext[DepsT]):
         if answer.verdict == "deny":
             raise ToolPermissionError(f"the human declined to answer: {answer.reason or 'no reason given'}")
         return answer.value if answer.verdict == "answer" else True
+
+
+class Unsaved(BaseException):
+    """Raised inside a tool that drives a run of its own when that run could not be written down.
+
+    Derives from BaseException because it is no outcome of the call: the run above stops too, as it was last saved,
+    and both are gone on with by resuming it. ``error`` says what the store said.
+    """
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class ToolHandler(ABC):

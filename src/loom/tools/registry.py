@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
@@ -14,11 +14,13 @@ class ToolRegistry:
     """Handlers by name, in the order they were registered.
 
     The model is offered specs sorted by name, so that the order of registration never changes a request.
+    ``newcomer`` is asked about every further handler, and may refuse it by raising ConfigError.
     """
 
     def __init__(self, handlers: Iterable[ToolHandler] = ()) -> None:
         self._handlers: dict[str, ToolHandler] = {}
         self._specs: tuple[ToolSpec, ...] | None = None
+        self.newcomer: Callable[[ToolHandler], None] | None = None
         for handler in handlers:
             self.register(handler)
 
@@ -34,6 +36,8 @@ class ToolRegistry:
             )
         if spec.name in self._handlers:
             raise ConfigError(f"two tools are named {spec.name!r}; give one of them another name")
+        if self.newcomer is not None:
+            self.newcomer(handler)
         self._handlers[spec.name] = handler
         self._specs = None
 
@@ -78,3 +82,21 @@ class ToolRegistry:
 
     def __iter__(self) -> Iterator[ToolHandler]:
         return iter(self._handlers.values())
+
+
+def reachable(handlers: Iterable[ToolHandler], seen: set[int] | None = None) -> list[ToolSpec]:
+    """The tools that calls of these handlers may lead to: their own, and those of the agents among them.
+
+    ``seen`` holds the ids of handlers that were followed already, for agents that call each other.
+    """
+    seen = set() if seen is None else seen
+    found: list[ToolSpec] = []
+    for handler in handlers:
+        if id(handler) not in seen:
+            seen.add(id(handler))
+            found += [handler.tool, *getattr(handler, "within", _nothing)(seen)]
+    return found
+
+
+def _nothing(seen: set[int]) -> list[ToolSpec]:
+    return []
