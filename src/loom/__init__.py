@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .tools.base import RunContext, ToolContext, ToolHandler
     from .tools.function import tool
     from .tools.registry import ToolRegistry
-    from .types import ChatMessage, ErrorInfo, Role, RunState, ToolCall, ToolResult, ToolSpec, Usage
+    from .types import ChatMessage, ErrorInfo, Role, RunState, Source, ToolCall, ToolResult, ToolSpec, Usage
 
 _HOMES = {
     "Agent": ".agent",
@@ -81,6 +81,7 @@ _HOMES = {
     "SessionRestorePolicy": ".policies.restore",
     "SessionStore": ".store.base",
     "SignalAdapter": ".signals",
+    "Source": ".types",
     "SqliteSessionStore": ".store.sqlite",
     "TerminalHuman": ".hitl.terminal",
     "ToolCall": ".types",
@@ -137,6 +138,7 @@ __all__ = [
     "SessionRestorePolicy",
     "SessionStore",
     "SignalAdapter",
+    "Source",
     "SqliteSessionStore",
     "TerminalHuman",
     "ToolCall",

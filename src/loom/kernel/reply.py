@@ -19,6 +19,7 @@ from ..types import (
     ChatResponse,
     OpaquePart,
     Role,
+    Source,
     StopReason,
     TextPart,
     ThinkingPart,
@@ -47,8 +48,14 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
             f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
         )
     named = _named([_call(call) for call in calls], iteration) if calls else calls
-    if content is not message.content or named != calls or not _plain_facts(message):
-        message = ChatMessage(Role.ASSISTANT, content, tool_calls=named or None)
+    sources = _sources(message.sources) if message.sources else ()
+    if (
+        content is not message.content
+        or named != calls
+        or not _plain_facts(message)
+        or sources != message.sources
+    ):
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=named or None, sources=sources)
     message = one_each(message)
     stop: Any = response.stop_reason
     model: Any = response.model
@@ -83,6 +90,20 @@ def _attempts(attempts: Any) -> tuple[Attempt, ...]:
         return ()
     whole = all(isinstance(attempt, Attempt) for attempt in kept)
     return tuple(replace(attempt, usage=_usage(attempt.usage)) for attempt in kept) if whole else ()
+
+
+def _sources(sources: Any) -> tuple[Source, ...]:
+    """The sources as they can be kept; what is none is left out."""
+    told: list[Any] = list(sources) if isinstance(sources, list | tuple) else []
+    return tuple(
+        Source(*map(encodable, fields))
+        for fields in ([s.url, s.title, s.text] for s in told if isinstance(s, Source))
+        if all(map(_is_text, fields))
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _plain_facts(message: ChatMessage) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from ..safety.display import encodable, whole_escapes
-from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
+from ..types import ChatResponse, OpaquePart, Source, StopReason, ThinkingPart, Usage
 from .anthropic_events import (
     Block,
     Delta,
@@ -31,6 +31,7 @@ from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaE
 from .encoding import is_object
 from .failures import FailureReader
 from .reply_calls import once
+from .sources import each_once, of_block, sources_in
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
 
@@ -67,7 +68,7 @@ class AnthropicReply:
 
     __slots__ = (
         "_answer_tool", "_answered", "_begun", "_builder", "_calls", "_container", "_failures", "_open",
-        "_run", "_stop_reason", "_streamed", "_usage", "done",
+        "_run", "_sources", "_stop_reason", "_streamed", "_usage", "done",
     )  # fmt: skip
 
     def __init__(self, failures: FailureReader, model: str, answer_tool: str | None = None) -> None:
@@ -80,6 +81,7 @@ class AnthropicReply:
         self._calls: list[_Call] = []
         self._run = TextRun()
         self._usage: dict[str, Any] = {}
+        self._sources: list[Source] = []
         self._container: Any = None
         self._stop_reason: str | None = None
         self._streamed = True
@@ -147,6 +149,7 @@ class AnthropicReply:
         else:
             self._builder.stop_reason = self._stop_with(stop, bool(calls))
         self._builder.usage = _usage(self._usage)
+        self._builder.sources = each_once(self._sources)
         unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
         if unfinished and (container := container_part(self._container)) is not None:
             self._builder.part(container)
@@ -191,6 +194,7 @@ class AnthropicReply:
             raise self._failures.malformed(f"sent {fault}", bytes(raw), retryable=True)
         if block.type == "text":
             self._run.begin(block.citations)
+            self._sources += sources_in(block.citations)
             return self._say(as_text(block.text))
         self._end_text()
         if block.type == "tool_use":
@@ -250,6 +254,7 @@ class AnthropicReply:
             if not is_dict(delta.citation):
                 raise self._failures.malformed("sent a citation that is none", data, retryable=True)
             self._run.cite(delta.citation)
+            self._sources += sources_in([delta.citation])
         elif kind == "input_json_delta" and delta.partial_json and grown is not None:
             if not isinstance(grown, _Call):
                 return self._answer(grown, delta.partial_json)
@@ -260,8 +265,10 @@ class AnthropicReply:
     def _stop(self, index: int) -> Sequence[ProviderEvent]:
         block = self._open.pop(index, None)
         if isinstance(block, OpaqueBlock) and (part := block.part()) is not None:
-            if (fault := fault_of_block(msgspec.json.decode(part.data))) is not None:
+            told = as_dict(msgspec.json.decode(part.data))
+            if (fault := fault_of_block(told)) is not None:
                 raise self._failures.malformed(f"sent {fault}", part.data.encode(), retryable=True)
+            self._sources += of_block(told)
             self._builder.part(part)
         if not isinstance(block, _Call) or block.pieces or block.offered in ("", "{}", "null"):
             return ()

@@ -21,6 +21,7 @@ from ..types import (
     FilePart,
     ImagePart,
     OpaquePart,
+    Source,
     StopReason,
     Usage,
     VideoPart,
@@ -31,6 +32,7 @@ from .gemini_contents import ORIGIN
 from .gemini_parts import fault_of_part, says_nothing
 from .halves import compact, reader
 from .reply_calls import CallIds, once
+from .sources import each_once, of_gemini
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_text
 
@@ -77,6 +79,9 @@ class _Candidate(Struct, gc=False, rename="camel"):
     content: _Content | None = None
     finish_reason: Any = None
     finish_message: Any = None
+    grounding_metadata: Any = None
+    citation_metadata: Any = None
+    url_context_metadata: Any = None
 
 
 class _Chunk(Struct, gc=False, rename="camel"):
@@ -117,7 +122,7 @@ class GeminiReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_seen", "_streamed", "_usage",
+        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_seen", "_sources", "_streamed", "_usage",
         "done",
     )  # fmt: skip
 
@@ -128,6 +133,7 @@ class GeminiReply:
         self._ids = CallIds(history)
         self._called = 0
         self._usage: dict[str, Any] = {}
+        self._sources: list[Source] = []
         self._finish: str | None = None
         self._streamed = True
         self._blocked = self._seen = False
@@ -161,6 +167,7 @@ class GeminiReply:
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
         self._builder.usage = _usage(self._usage)
+        self._builder.sources = each_once(self._sources)
         stop = StopReason.CONTENT_FILTER if self._blocked else stop_of(self._finish, _STOPS)
         if self._called and stop not in CUT:
             if self._finish not in _ORDERLY:
@@ -199,6 +206,9 @@ class GeminiReply:
         events: list[ProviderEvent] = []
         for raw in (candidate.content and candidate.content.parts) or ():
             self._part(raw, events)
+        said = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
+        if any(said):
+            self._sources += of_gemini(*said)
         if candidate.finish_reason and isinstance(candidate.finish_reason, str):
             self._end(candidate.finish_reason, as_text(candidate.finish_message))
         return events

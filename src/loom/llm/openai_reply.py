@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason, Usage
+from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason, Usage
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
@@ -22,6 +22,7 @@ from .halves import reader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
+from .sources import each_once, of_chat, sources_in
 from .stops import CUT, later, stop_of
 from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
 
@@ -55,6 +56,9 @@ class _Delta(Struct, gc=False):
     tool_calls: list[Call] | None = None
     images: Any = None
     audio: Any = None
+    annotations: Any = None
+    executed_tools: Any = None
+    citations: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -73,6 +77,10 @@ class _Chunk(Struct, gc=False):
     error: Any = None
     object: Any = None
     message: Any = None
+    citations: Any = None
+    search_results: Any = None
+    web_search: Any = None
+    search_info: Any = None
 
 
 _decode = reader(msgspec.json.Decoder(_Chunk).decode)
@@ -87,7 +95,7 @@ class OpenAIReply:
 
     __slots__ = (
         "_audio", "_audio_type", "_builder", "_calls", "_details", "_failures", "_finish", "_refused",
-        "_seen", "_streamed", "_usage", "done",
+        "_seen", "_sources", "_streamed", "_usage", "done",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +114,7 @@ class OpenAIReply:
         self._audio_type = audio_type
         self._finish: str | None = None
         self._usage: Any = None
+        self._sources: list[Source] = []
         self._streamed = True
         self._seen = self._refused = False
 
@@ -153,6 +162,7 @@ class OpenAIReply:
         for position, slot in enumerate(calls):
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
         self._builder.usage = _usage(self._usage)
+        self._builder.sources = each_once(self._sources)
         self._builder.stop_reason = self._stop(stop, bool(calls))
         return once(self._builder.build())
 
@@ -183,6 +193,15 @@ class OpenAIReply:
             self._usage = as_dict(chunk.x_groq).get("usage") or self._usage
         if chunk.model and isinstance(chunk.model, str):
             self._builder.model = chunk.model
+        if chunk.citations or chunk.search_results or chunk.web_search or chunk.search_info:
+            self._sources += of_chat(
+                {
+                    "citations": chunk.citations,
+                    "search_results": chunk.search_results,
+                    "web_search": chunk.web_search,
+                    "search_info": chunk.search_info,
+                }
+            )
         if not chunk.choices:
             return None
         for choice in chunk.choices:
@@ -227,6 +246,9 @@ class OpenAIReply:
         if delta.reasoning_details:
             self._details = self._details or ReasoningDetails()
             self._details.add(delta.reasoning_details)
+        if delta.annotations or delta.executed_tools or delta.citations:
+            told = {"annotations": delta.annotations, "executed_tools": delta.executed_tools}
+            self._sources += of_chat({**told, "citations": delta.citations})
         if delta.images or delta.audio:
             self._media(delta, events)
         return events
@@ -248,6 +270,9 @@ class OpenAIReply:
                 raise self._failures.malformed(
                     "sent a part that cannot be read", encode(part), retryable=True
                 )
+            if as_text(as_dict(part).get("type")) in ("tool_reference", "reference"):
+                self._sources += sources_in([part])
+                continue
             thought = as_dict(part).get("thinking")
             for inner in as_list(thought) or [thought]:
                 if said := as_text(as_dict(inner).get("text")) or as_text(inner):

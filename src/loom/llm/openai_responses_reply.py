@@ -21,6 +21,7 @@ from .failures import FailureReader
 from .halves import reader
 from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
 from .reply_calls import CallIds, argument_text, once
+from .sources import each_once, of_response, sources_in
 from .stops import CUT, stop_of
 from .untyped import as_count, as_dict, as_text, is_dict, is_list
 
@@ -52,6 +53,7 @@ class _Response(Struct, gc=False):
     model: Any = None
     error: Any = None
     incomplete_details: Any = None
+    citations: Any = None
 
 
 class _Event(Struct, gc=False):
@@ -158,6 +160,8 @@ class ResponsesReply:
         builder = ReplyBuilder(as_text(end.model) or self._model)
         add_items(items, builder, CallIds(self._history))
         builder.usage = _usage(end.usage)
+        cited = [source for item in items for source in of_response(item)]
+        builder.sources = each_once([*cited, *sources_in(end.citations)])
         builder.stop_reason = _stop(end, items)
         response = once(builder.build())
         return replace(response, message=self._signed(response.message, as_text(end.id)))
