@@ -94,7 +94,7 @@ def _attempts(attempts: Any) -> tuple[Attempt, ...]:
 
 def _sources(sources: Any) -> tuple[Source, ...]:
     """The sources as they can be kept; what is none is left out."""
-    told: list[Any] = list(sources) if isinstance(sources, list | tuple) else []
+    told: list[Any] = list(sources) if sources.__class__ in (list, tuple) else []
     return tuple(
         Source(*map(encodable, fields))
         for fields in ([s.url, s.title, s.text] for s in told if isinstance(s, Source))
