@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from runs import Outcome, check_sound, hostile_run
 
-from loom.types import RunState
+import loom
+import loom.loop
+from loom.testing.scripted import ScriptedProvider, say
+from loom.types import ChatMessage, Role, RunState, StopReason, ToolCall
 
 GOOD = {"a": 1, "b": 2}
 TEXT = json.dumps(GOOD)
@@ -173,3 +176,35 @@ async def test_calls_run_that_nobody_withdrew(wire: str, body: Any, streamed: bo
     outcome = await hostile_run(wire, body(streamed), streamed=streamed)
     check_sound(outcome, wire)
     assert outcome.ran == [(1, 2)]
+
+
+@pytest.mark.parametrize("stop", [StopReason.CONTENT_FILTER, StopReason.REFUSAL])
+@pytest.mark.parametrize("face", ["agent", "loop agent"])
+async def test_review_d4_no_call_runs_of_a_reply_that_any_provider_calls_withdrawn(
+    stop: StopReason, face: str
+) -> None:
+    ran: list[int] = []
+
+    @loom.tool
+    def pay(amount: int) -> str:
+        """Pays."""
+        ran.append(amount)
+        return "paid"
+
+    calls = (ToolCall("c1", "pay", '{"amount":1}'), ToolCall("c2", "pay", '{"amount":2}'))
+    provider = ScriptedProvider([say("Well", *calls, stop_reason=stop), say("Done.")])
+    if face == "agent":
+        result = await loom.Agent(model=provider, tools=[pay]).run("Pay")
+        assert result.error is not None
+        assert (result.state, result.error.code) == (RunState.FAILED, stop.value)
+        results = [message for message in result.messages if message.role is Role.TOOL]
+        assert [message.tool_call_id for message in results] == ["c1", "c2"]
+    else:
+        registry = loom.ToolRegistry()
+        registry.register(pay)
+        turn = await loom.loop.Agent(provider, tool_registry=registry).run_turn(
+            [ChatMessage(Role.USER, "Pay")]
+        )
+        assert turn.error is not None
+        assert turn.error.code == stop.value
+    assert ran == []

@@ -16,7 +16,7 @@ from loom.errors import (
 from loom.llm.failures import FailureReader, read_complaint, retry_after
 from loom.llm.redact import Hidden, Scrubber
 from loom.llm.registry import ProviderRegistry
-from loom.llm.retry import RetryPolicy
+from loom.llm.retry import Patience, RetryPolicy
 from loom.testing.scripted import ScriptedProvider
 
 
@@ -227,3 +227,19 @@ def test_review_k_what_vendors_say_of_a_conversation_that_is_too_long(error: dic
     body = json.dumps({"error": error}).encode()
     failure = FailureReader("test", Scrubber()).from_reply(400, {}, body)
     assert isinstance(failure, ContextOverflowError)
+
+
+def test_patience_is_over_with_its_tries_or_with_its_time() -> None:
+    now = [100.0]
+    error = ProviderUnavailableError("down")
+    endless = Patience(RetryPolicy(1, rand=lambda: 1.0), None, lambda: now[0])
+    assert endless.left() is None
+    assert (endless.delay(error), endless.delay(error)) == (0.5, None)
+    bounded = Patience(RetryPolicy(9, rand=lambda: 1.0), 2.0, lambda: now[0])
+    assert bounded.left() == 2.0
+    assert bounded.delay(error) == 0.5
+    now[0] = 101.5
+    assert bounded.left() == 0.5
+    assert bounded.delay(error) is None  # the wait alone would take what is left
+    now[0] = 110.0
+    assert bounded.left() == 0.001
