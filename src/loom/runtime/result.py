@@ -14,7 +14,7 @@ from ..folds.records import artifacts_of, beginning, messages_of
 from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
-from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Usage
+from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Source, Usage
 
 
 class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
@@ -63,6 +63,15 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
             m.content for m in self.messages if m.role is Role.ASSISTANT and isinstance(m.content, tuple)
         )
         return tuple(part for content in replies for part in content if isinstance(part, MEDIA_PARTS))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the replies say they rest on, in order, each once."""
+        found: dict[tuple[str, str], Source] = {}
+        for source in (source for message in self.messages for source in message.sources):
+            key = (source.url, "" if source.url else source.title)
+            found[key] = found[key].filled(source) if key in found else source
+        return tuple(found.values())
 
     @property
     def ok(self) -> bool:
