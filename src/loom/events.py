@@ -19,11 +19,15 @@ from .requests import Answer, Request
 from .signals import RuntimeTask
 from .types import Attempt, ChatMessage, ErrorInfo, Limits, RunState, StopReason, ToolResult, Usage, jsonable
 
-_ENVELOPE = frozenset({"run_id", "session_id", "seq", "at"})
+_ENVELOPE = frozenset({"run_id", "session_id", "seq", "at", "worked"})
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """Base of the family. ``at`` is Unix seconds, ``type`` the word for what happened: ``tool.started``."""
+    """Base of the family. ``at`` is Unix seconds, ``type`` the word for what happened: ``tool.started``.
+
+    ``worked`` is how many seconds passed since the kept event before it in the same process, by a clock that no one
+    sets: what limits on time and durations count, since ``at`` jumps when the computer's clock is corrected.
+    """
 
     type: ClassVar[str]
     durable: ClassVar[bool] = True
@@ -33,6 +37,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
     session_id: str = ""
     seq: int = 0
     at: float = 0.0
+    worked: float = 0.0
 
     @property
     def id(self) -> str:

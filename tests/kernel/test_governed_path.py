@@ -434,7 +434,7 @@ async def test_the_rate_counts_failed_calls_and_forgets_after_a_minute() -> None
         "end",
     ]
     built = agent(replies, t, Tool("other"), governance=policy)
-    built.engine.clock = clock
+    built.engine.clock = built.engine.pace = clock
     session = built.session()
     first = await soon(session.run("go"))
     assert [event.outcome for event in of_type(first.events, "tool.finished")] == [

@@ -165,7 +165,7 @@ async def test_review_e3_time_that_only_people_take_is_not_counted_while_a_call_
     built, run_id, _ = await _died_inside(InMemorySessionStore(), {}, {})
     waiting = await soon(built.session("whole").resume(run_id).wait())
     clock = [waiting.events[-1].at + 1000]
-    built.engine.clock = lambda: clock[0]
+    built.engine.clock = built.engine.pace = lambda: clock[0]
     answers = [waiting.pending[0].answer("done")]
     done = await soon(built.session("whole").resume(run_id, answers).wait())
     assert done.duration_ms < 1000_000

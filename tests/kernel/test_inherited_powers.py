@@ -135,7 +135,7 @@ async def test_review_b_a_call_refused_above_is_not_counted_below() -> None:
     child = agent([call("wipe"), call("wipe"), "tried"], wipe, **_governed(max_calls_per_minute=1))
     tool = child.as_tool(name="helper", description="helps")
     parent = agent([call("helper", task="x"), "end"], tool, **_governed(max_calls_per_minute=5))
-    child.engine.clock = parent.engine.clock = clock
+    child.engine.pace = parent.engine.pace = clock
     await soon(parent.run("go"))
     assert len(wipe.entered) == 1
 

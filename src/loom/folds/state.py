@@ -181,10 +181,9 @@ def apply(state: State, event: Event) -> State:
     if change is None:
         return state
     changed = change(state, event)
-    works = _TIMED.get(type(event))
-    if works is None:
+    if type(event) not in ENDS_WORK:
         return changed
-    passed = max(0.0, event.at - state.last_at) if works and not state.resting else 0.0
+    passed = 0.0 if state.resting else event.worked
     return replace(changed, last_at=event.at, active_seconds=changed.active_seconds + passed)
 
 
@@ -407,18 +406,20 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     RequestWithdrawn: _request_withdrawn,
 }
 
-_TIMED: dict[type[Event], bool] = {
-    RunStarted: False,
-    RunResumed: False,
-    RequestAnswered: True,
-    ModelReplied: True,
-    ToolFinished: True,
-    ToolParked: True,
-    ChildFinished: True,
-    RequestOpened: True,
-    ErrorRaised: True,
-    CancelRequested: True,
-    LimitReached: True,
-    RunFinished: True,
-}
-"""The events up to which time counts: False where a run begins anew."""
+ENDS_WORK = frozenset(
+    {
+        RunStarted,
+        RunResumed,
+        RequestAnswered,
+        ModelReplied,
+        ToolFinished,
+        ToolParked,
+        ChildFinished,
+        RequestOpened,
+        ErrorRaised,
+        CancelRequested,
+        LimitReached,
+        RunFinished,
+    }
+)
+"""The events up to which working time counts; the others carry none."""

@@ -59,7 +59,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     if (stop := scope.budget.reserve(iterations=1)) is not None:
         yield [LimitReached(limit=stop.limit, allowed=stop.allowed, spent=stop.spent)]
         return
-    iteration, asked_at = state.iterations + 1, scope.engine.clock()
+    iteration, asked_at = state.iterations + 1, scope.engine.pace()
     yield ModelRequested(iteration=iteration, messages=len(messages))
     response: ChatResponse | None = None
     try:
@@ -158,7 +158,7 @@ def _replied(
         stop_reason=reply.stop_reason,
         model=reply.model or scope.engine.model or "",
         cost=_cost(scope, reply),
-        duration_ms=int((scope.engine.clock() - asked_at) * 1000),
+        duration_ms=int((scope.engine.pace() - asked_at) * 1000),
         attempts=reply.attempts if any(attempt.error for attempt in reply.attempts) else (),
     )
     scope.budget.charge(usage=replied.spent, cost=replied.cost)

@@ -43,7 +43,7 @@ class Attempt:
         engine = case.scope.engine
         self.case = case
         self.seconds = engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
-        self.began = engine.clock()
+        self.began = engine.pace()
         self.result: Any = None
         self.error: BaseException | None = None
         self.expired = self.left = self.over = self._told = False

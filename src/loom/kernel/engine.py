@@ -77,7 +77,8 @@ class Engine:
     ``provider`` is such a one already, and the runs below this one get the same. ``cap`` shortens oversized
     results, None leaves them. ``price`` turns usage into money or None, given the model that used it: its name in
     ``Attempt``, else in the reply. ``cancel_grace`` is how many seconds a tool that was told to stop may go on
-    before it is left behind.
+    before it is left behind. ``clock`` is the time of day, in Unix seconds; ``pace`` is what durations are measured
+    by, in seconds, since the time of day is corrected now and then.
     """
 
     provider: LLMProvider
@@ -95,6 +96,7 @@ class Engine:
     tool_timeout: float = TOOL_TIMEOUT
     cancel_grace: float = CANCEL_GRACE
     clock: Callable[[], float] = time.time
+    pace: Callable[[], float] = time.monotonic
 
 
 class CallRates:

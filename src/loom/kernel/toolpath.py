@@ -136,10 +136,10 @@ def rate_limit(case: Case) -> Ruling:
         if (limit := scope.engine.governance.max_calls_per_minute) is not None
     ]
     for scope, limit in limited:
-        if not scope.rates.has_room(name, limit, scope.engine.clock()):
+        if not scope.rates.has_room(name, limit, scope.engine.pace()):
             return Ruling("deny", "rate_limit", f"{name} may run {limit} times a minute; wait and try again")
     for scope, _ in limited:
-        scope.rates.count(name, scope.engine.clock())
+        scope.rates.count(name, scope.engine.pace())
     return _ALLOW
 
 
@@ -185,7 +185,7 @@ async def observe(attempt: Attempt) -> list[Event]:
     called again then.
     """
     case, error = attempt.case, attempt.error
-    seconds = case.scope.engine.clock() - attempt.began
+    seconds = case.scope.engine.pace() - attempt.began
     if attempt.left or (attempt.stopped and attempt.expired):
         return [await _given_up(attempt, seconds)]
     if attempt.stopped:

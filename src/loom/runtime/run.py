@@ -454,6 +454,7 @@ class Run(Generic[OutputT]):
             session_id=session.id,
             run_id=self.id,
             clock=engine.clock,
+            pace=engine.pace,
             judged=engine.output_gate is not None,
         )
 
