@@ -76,7 +76,9 @@ FOREIGN = (
     "ls",
     "mkdir",
     "ollama",
+    "pytest",
     "rm",
+    "ruff",
     "source",
     "uv",
 )

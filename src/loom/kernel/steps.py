@@ -83,6 +83,7 @@ Step = Done | Finish | Settle | Recover | Decide | Execute | Await | Stop | Fail
 def next_step(state: State) -> Step:
     """The table. Every state has a step; the first row that fits names it."""
     # a terminal outcome
+    # guard: tests/kernel/test_steps.py
     if state.status.terminal:
         return Done()
     if state.ending:
@@ -103,6 +104,7 @@ def next_step(state: State) -> Step:
 
 def _end(state: State) -> Step:
     # an end in sight, and calls without a result
+    # guard: tests/kernel/test_steps.py
     if unsettled := state.unsettled:
         return Settle(unsettled)
     # a cancel
@@ -120,6 +122,7 @@ def _go_on_with_calls(state: State) -> Step:
     if state.stop_reason is not None:
         return Fail(_CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
+    # guard: tests/kernel/test_steps.py
     if started := state.in_phase(Phase.STARTED):
         return Recover(started)
     # calls that no gate has decided, or that a human has answered
@@ -128,6 +131,7 @@ def _go_on_with_calls(state: State) -> Step:
     # calls allowed and not started, as far as the budget goes
     if ready := state.in_phase(Phase.ALLOWED):
         allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(ready)
+        # guard: tests/kernel/test_steps.py
         if allowed is not None and wanted > allowed:
             return Stop("max_tool_calls", allowed, wanted)
         return Execute(ready)
@@ -163,6 +167,7 @@ _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=Tr
 def _broken_limit(state: State) -> Stop | None:
     limits = state.limits
     spent_iterations = state.iterations + state.child_iterations
+    # guard: tests/kernel/test_steps.py
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:

@@ -139,6 +139,7 @@ class SqliteLog(DurableLog):
 
     def _expiry(self, lease: Lease) -> float:
         held = self._one("SELECT token, expires_at FROM leases WHERE session_id = ?", lease.session_id)
+        # guard: tests/contract/test_stores.py -k sqlite
         if held is None or held[0] != lease.token:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
         return float(held[1])
