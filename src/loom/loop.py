@@ -43,7 +43,7 @@ from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry, reachable
-from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec, describe_error
 
 _REPORTED = frozenset(
     {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
@@ -366,7 +366,7 @@ def _guarded(hook: Callable[[list[ChatMessage]], Any]) -> Callable[[list[ChatMes
         try:
             return await _call(hook, messages)
         except Exception as error:  # the application's code; its failure is named for what it is
-            raise HookFailed(f"the before_llm_call hook failed: {type(error).__name__}: {error}") from error
+            raise HookFailed(f"the before_llm_call hook failed: {describe_error(error)}") from error
 
     return edit
 

@@ -37,6 +37,16 @@ def test_into_a_pipe_goes_the_answer_alone(project: Path) -> None:
     assert os.listdir(project) == ["README.md"], "a run that is not kept leaves nothing behind"
 
 
+def test_review_d3_what_the_offline_model_cannot_do_fails(project: Path) -> None:
+    for words in (["--model", "offline"], []):
+        done = loom("run", "Which functions have no test?", *words, cwd=project)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "I have not done this task" in done.stderr
+        assert "failed · " in done.stderr
+        assert ("auto found no key" in done.stderr) == (not words)
+    assert "auto found no key" in loom("run", "Summarize this repository", cwd=project).stderr
+
+
 def test_on_a_terminal_text_comes_as_it_is_written_and_a_call_is_one_line(
     project: Path, serve: Serve
 ) -> None:
@@ -107,9 +117,8 @@ def test_no_color_means_none(project: Path, serve: Serve) -> None:
 
 
 def test_force_color_does_not_reach_a_pipe(project: Path) -> None:
-    done = loom(
-        "run", "hello", "--model", "offline", cwd=project, env={"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
-    )
+    words = ("run", "Summarize this repository", "--model", "offline")
+    done = loom(*words, cwd=project, env={"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"})
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
 

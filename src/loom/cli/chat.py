@@ -57,7 +57,7 @@ def command(
     \b
     Examples:
       loom chat
-      loom chat --session review --model anthropic:claude-sonnet-4 --root src
+      loom chat --session review --model anthropic:claude-sonnet-5-5 --root src
       loom chat --session review --ask 'Read'
     """
     settings = AgentSettings.of_options(AgentOptions(**options))

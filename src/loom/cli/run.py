@@ -72,7 +72,7 @@ def command(
     \b
     Examples:
       loom run "Summarize this repository"
-      loom run "Which functions have no test?" --model openai:gpt-4o --root src
+      loom run "Which functions have no test?" --model openai:gpt-5.6-terra --root src
       loom run "What changed in the last release?" --web --ask WebFetch
       loom run "Draft the release notes" --session release-1.2
       loom run "What does this chart say?" --attach chart.png

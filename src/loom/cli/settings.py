@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..agent import Agent
-from ..assembly.providers import choose_model
+from ..assembly.providers import settled
 from ..config.abilities import Files, Web
 from ..config.model import Model
 from ..errors import ConfigError
@@ -55,7 +55,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         model = Model.parse(self.model)
         if model.provider == "auto":
-            model = choose_model()
+            model = settled(model)
         # Whoever reads the cost at the end of a run cannot pass a Price, and waited longer for the model.
         return replace(self, model=model.identifier), replace(model, price="auto")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from .._generics import OutputT
 from ..events import Event, ToolFinished
@@ -67,16 +67,19 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
 
 
 def result_of(
-    state: State, events: Sequence[Event], *, output: Any = None, error: ErrorInfo | None = None
+    state: State, events: Sequence[Event], *, output: Any = UNSET, error: ErrorInfo | None = None
 ) -> RunResult[Any]:
-    """Fold a run that has ended or waits. ``error`` is what kept it from being written down to its end."""
+    """Fold a run that has ended or waits. ``error`` is what kept it from being written down to its end.
+
+    ``output`` is the typed answer, which may be None; UNSET stands for the text.
+    """
     ended = state.status.terminal
     status = RunState.FAILED if error else state.status if ended else RunState.WAITING
     return RunResult(
         run_id=state.run_id,
         session_id=state.session_id,
         state=status,
-        output=state.output if output is None else output,
+        output=state.output if output is UNSET else output,
         artifacts=artifacts_of(state, events[-1].at if events else 0.0) if ended else (),
         events=tuple(events),
         messages=tuple(state.transcript.after(state.own)),
