@@ -80,7 +80,7 @@ async def examine(store_path: Path) -> Health:
     auto, today = choose_model(), datetime.now(UTC).date()
     models = [examine_model("auto", auto, today), *chosen_models(os.environ, today)]
     problems = [
-        f"{name} is not installed: pip install --force-reinstall {_DISTRIBUTION}"
+        f"{name} is not installed: pip install {name}"
         for name in core
         if core[name] is None
     ]
