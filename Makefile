@@ -38,7 +38,7 @@ fuzz: $(READY) ## tens of thousands of spoilt model replies over sockets; prints
 	@$(BIN)/python -m pytest -q -m fuzz --timeout 900 $(ARGS)
 
 services: $(READY) ## tests against real services (PostgreSQL), started for them and stopped again
-	@$(BIN)/python -m pytest -q -m services --timeout 300 tests/services $(ARGS)
+	@$(BIN)/python -m pytest -q -m services --timeout 300 tests/real_services $(ARGS)
 
 nightly: $(READY) ## what takes minutes; each has a twin of seconds in `make test`
 	@$(BIN)/python -m pytest -q -m nightly --timeout 3600 $(ARGS)

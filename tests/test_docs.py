@@ -77,7 +77,9 @@ FOREIGN = (
     "ls",
     "mkdir",
     "ollama",
+    "pytest",
     "rm",
+    "ruff",
     "source",
     "uv",
 )

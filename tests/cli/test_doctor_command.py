@@ -136,3 +136,8 @@ def test_damage_that_no_reading_meets_is_found(project: Path, serve: Serve) -> N
     done = loom_here("doctor", "--store", "s.db", cwd=project)
     assert done.returncode == 1
     assert "s.db is damaged" in done.stdout
+
+
+def test_extras_that_are_no_ability_are_left_out(tmp_path: Path) -> None:
+    extras = json.loads(loom_here("doctor", "--json", cwd=tmp_path).stdout)["extras"]
+    assert sorted(extras) == ["cli", "pricing"]

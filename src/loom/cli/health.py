@@ -26,6 +26,8 @@ from .stores import is_lines, open_store
 
 _DISTRIBUTION = "loom-agent"
 _REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+).*?(?:extra\s*==\s*['\"](?P<extra>[\w-]+)['\"])?\s*$")
+_OF_OTHERS = ("all", "dev")
+"""Extras that are made of others, or for work on Loom itself: they say nothing about what works here."""
 _EVENTS_AT_ONCE = 1000
 
 
@@ -79,11 +81,7 @@ async def examine(store_path: Path) -> Health:
     store = await examine_store(store_path)
     auto, today = choose_model(), datetime.now(UTC).date()
     models = [examine_model("auto", auto, today), *chosen_models(os.environ, today)]
-    problems = [
-        f"{name} is not installed: pip install --force-reinstall {_DISTRIBUTION}"
-        for name in core
-        if core[name] is None
-    ]
+    problems = [f"{name} is not installed: pip install {name}" for name in core if core[name] is None]
     problems += [model.problem for model in models if model.problem]
     if store.problem:
         problems.append(store.problem)
@@ -113,7 +111,7 @@ def requirements() -> tuple[dict[str, str | None], dict[str, dict[str, str | Non
     extras: dict[str, dict[str, str | None]] = {}
     for line in metadata.requires(_DISTRIBUTION) or ():
         found = _REQUIREMENT.match(line)
-        if found is None:
+        if found is None or found["extra"] in _OF_OTHERS:
             continue
         belongs = core if found["extra"] is None else extras.setdefault(found["extra"], {})
         belongs[found["name"]] = _version(found["name"])

@@ -37,9 +37,11 @@ def _answered(case: Case) -> list[Event]:
     if answer.verdict == "answer":
         text = answer.value if isinstance(answer.value, str) else to_json(answer.value)
         return [finished(call, "ok", ToolResult(text, metadata={"answered_by": answer.by}))]
+    # guard: tests/kernel/test_approvals.py
     if not receipt_holds(case):
         return [RequestOpened(request=approval_request(case, STALE))]
     ruling = veto(case)
+    # guard: tests/kernel/test_approvals.py -k after_the_question
     if ruling.action != "deny" and permission(case).action == "deny":
         ruling = permission(case)
     if ruling.action != "deny":

@@ -85,6 +85,7 @@ Step = Done | Finish | Settle | Recover | Decide | Execute | Await | Stop | Fail
 def next_step(state: State) -> Step:
     """The table. Every state has a step; the first row that fits names it."""
     # a terminal outcome
+    # guard: tests/kernel/test_steps.py
     if state.status.terminal:
         return Done()
     if state.ending:
@@ -105,6 +106,7 @@ def next_step(state: State) -> Step:
 
 def _end(state: State) -> Step:
     # an end in sight, and calls without a result
+    # guard: tests/kernel/test_steps.py
     if unsettled := state.unsettled:
         return Settle(unsettled)
     # a cancel
@@ -122,6 +124,7 @@ def _go_on_with_calls(state: State) -> Step:
     if state.stop_reason is not None:
         return Fail(_CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
+    # guard: tests/kernel/test_steps.py
     if started := state.in_phase(Phase.STARTED):
         return Recover(started)
     # calls that no gate has decided, or that a human has answered
@@ -131,6 +134,7 @@ def _go_on_with_calls(state: State) -> Step:
     if ready := state.ready:
         allowed = state.limits.max_tool_calls
         wanted = state.tool_calls + len(state.in_phase(Phase.ALLOWED))
+        # guard: tests/kernel/test_steps.py
         if allowed is not None and wanted > allowed:
             return Stop("max_tool_calls", allowed, wanted)
         return Execute(_first_group(ready))
@@ -172,6 +176,7 @@ _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=Tr
 def _broken_limit(state: State) -> Stop | None:
     limits = state.limits
     spent_iterations = state.iterations + state.child_iterations
+    # guard: tests/kernel/test_steps.py
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:

@@ -122,6 +122,7 @@ def veto(case: Case) -> Ruling:
     """Refuse what a safety rule forbids, here or above, whoever allowed it."""
     for policy in case.scope.powers:
         rule = first_veto(policy.vetoes, case.spec.name, case.arguments)
+        # guard: tests/kernel/test_governed_path.py
         if rule:
             return Ruling("deny", "veto", rule.reason)
     return _ALLOW
@@ -136,6 +137,7 @@ def rate_limit(case: Case) -> Ruling:
         if (limit := scope.engine.governance.max_calls_per_minute) is not None
     ]
     for scope, limit in limited:
+        # guard: tests/kernel/test_governed_path.py
         if not scope.rates.has_room(name, limit, scope.engine.pace()):
             return Ruling("deny", "rate_limit", f"{name} may run {limit} times a minute; wait and try again")
     for scope, _ in limited:

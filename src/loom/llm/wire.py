@@ -224,6 +224,7 @@ def _comes_whole(reply: Reply) -> bool:
 
 async def _next_bytes(client: HTTPClient, reply: Reply, decoder: ReplyDecoder) -> bytes:
     """Whatever came next; ``b""`` at the end, or when nothing more is needed and nothing comes."""
+    # guard: tests/llm/test_wire_socket.py
     if not getattr(decoder, "ending", False):
         return await client.next_bytes(reply)
     try:

@@ -142,6 +142,7 @@ def judge(
                 if rule.action == action:
                     reason = rule.reason or f"a rule says {action} for {rule.tool}"
                     return Ruling(rule.action, "permission", reason)
+    # guard: tests/kernel/test_governed_path.py
     if mode is PermissionMode.PLAN and not spec.read_only:
         return Ruling(
             "deny", "permission", f"plan mode runs read-only tools only, and {spec.name} is not one"

@@ -255,6 +255,7 @@ class LineFile:
         """Write what was planned, durably if ``sync``. Raises OSError; the file is then as before."""
         try:
             _write(self._fd, b"".join(plan.lines), self._end)
+            # guard: tests/store/test_file_store.py
             if sync:
                 self._sync(self._fd)
         except OSError:

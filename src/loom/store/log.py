@@ -116,6 +116,7 @@ class MemoryLog:
         with self._lock:
             session = self._session(session_id)
             held, now = session.lease, self._clock()
+            # guard: tests/contract/test_stores.py -k memory
             if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
                 raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
             session.lease = Lease(session_id, owner, next(self._tokens), now + ttl, len(session.events))
@@ -323,6 +324,7 @@ def members(of: weakref.WeakSet[T]) -> list[T]:
 def check_seqs(events: Sequence[Event], head: int) -> None:
     """Raise StoreError unless the events carry the seqs that follow ``head``."""
     for seq, event in enumerate(events, start=head + 1):
+        # guard: tests/store/test_memory_store.py tests/contract/test_stores.py
         if event.seq != seq:
             raise StoreError(f"event {event.seq} does not follow {seq - 1}: nothing was saved")
 

@@ -163,6 +163,7 @@ class SqliteLog(RecordTables):
 
     def _expiry(self, lease: Lease) -> float:
         held = self._held(lease.session_id)
+        # guard: tests/contract/test_stores.py -k sqlite
         if held is None or held.token != lease.token:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
         return held.expires_at
