@@ -243,3 +243,25 @@ def test_patience_is_over_with_its_tries_or_with_its_time() -> None:
     assert bounded.delay(error) is None  # the wait alone would take what is left
     now[0] = 110.0
     assert bounded.left() == 0.001
+
+
+def test_review_l_a_wait_that_the_body_names_holds_against_the_allowance() -> None:
+    error = {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": [{"retryDelay": "48s"}]}
+    body = json.dumps({"error": error}).encode()
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "5s"}
+    failure = FailureReader("test", Scrubber()).from_reply(429, headers, body)
+    assert isinstance(failure, RateLimitError)
+    assert failure.retry_after == 48.0
+
+
+def test_review_l_an_empty_purse_is_not_asked_again() -> None:
+    body = json.dumps({"error": {"code": "insufficient_quota", "message": "pay"}}).encode()
+    assert not FailureReader("test", Scrubber()).from_reply(429, {}, body).retryable
+    assert FailureReader("test", Scrubber()).from_reply(429, {}, b"{}").retryable
+
+
+def test_review_l_a_service_that_says_whether_to_ask_again_is_heeded() -> None:
+    reader = FailureReader("test", Scrubber())
+    assert not reader.from_reply(503, {"x-should-retry": "false"}, b"{}").retryable
+    assert reader.from_reply(400, {"x-should-retry": "true"}, b"{}").retryable
+    assert reader.from_reply(503, {"x-should-retry": "perhaps"}, b"{}").retryable

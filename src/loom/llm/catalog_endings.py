@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from .catalog import ModelInfo
 
 
-class Reading(NamedTuple):
+class FactSource(NamedTuple):
     """Where the rows of a provider were read, and on which day they were last compared with it."""
 
     page: str
@@ -32,22 +32,22 @@ class Ending(NamedTuple):
     pinned: bool = False
 
 
-_SOLD = Reading("genai-prices 0.2.3", date(2026, 11, 29))
+_SOLD = FactSource("genai-prices 0.2.3", date(2026, 11, 29))
 
-SOURCES: Mapping[str, Reading] = {
-    "anthropic": Reading(
+SOURCES: Mapping[str, FactSource] = {
+    "anthropic": FactSource(
         "https://platform.claude.com/docs/en/about-claude/model-deprecations", date(2026, 11, 26)
     ),
-    "openai": Reading("https://developers.openai.com/api/docs/deprecations", date(2026, 11, 22)),
-    "gemini": Reading("https://ai.google.dev/gemini-api/docs/deprecations", date(2026, 11, 10)),
-    "deepseek": Reading("https://api-docs.deepseek.com/updates", date(2026, 9, 14)),
+    "openai": FactSource("https://developers.openai.com/api/docs/deprecations", date(2026, 11, 22)),
+    "gemini": FactSource("https://ai.google.dev/gemini-api/docs/deprecations", date(2026, 11, 10)),
+    "deepseek": FactSource("https://api-docs.deepseek.com/updates", date(2026, 9, 14)),
     # Resellers report qwen3-max and qwen3-coder-plus withdrawn in October 2026; the notices found name others.
-    "qwen": Reading("https://help.aliyun.com/en/model-studio/model-depreciation", date(2026, 10, 11)),
-    "minimax": Reading("https://platform.minimax.io/docs/guides/text-generation", date(2026, 10, 19)),
-    "groq": Reading("https://console.groq.com/docs/deprecations", date(2026, 7, 31)),
+    "qwen": FactSource("https://help.aliyun.com/en/model-studio/model-depreciation", date(2026, 10, 11)),
+    "minimax": FactSource("https://platform.minimax.io/docs/guides/text-generation", date(2026, 10, 19)),
+    "groq": FactSource("https://console.groq.com/docs/deprecations", date(2026, 7, 31)),
     "mistral": _SOLD,
     "openrouter": _SOLD,
-    "xai": Reading("https://docs.x.ai/developers/migration/may-15-retirement", date(2026, 5, 15)),
+    "xai": FactSource("https://docs.x.ai/developers/migration/may-15-retirement", date(2026, 5, 15)),
     "together": _SOLD,
     "fireworks": _SOLD,
     "zai": _SOLD,
