@@ -8,7 +8,8 @@ LoomError
 │  ├─ RateLimitError             too many requests: wait .retry_after seconds
 │  ├─ AuthenticationError        the key is missing or refused: fix the key
 │  ├─ InvalidRequestError        the service refused the request: fix the request
-│  └─ MalformedReplyError        the service answered nonsense: report it
+│  ├─ MalformedReplyError        the service answered nonsense: report it
+│  └─ OfflineError               the embedded offline model cannot do the task: connect a model
 ├─ ContextError
 │  └─ ContextOverflowError  the conversation is larger than the model's window: compact
 ├─ ToolError                a tool did not do its work; the model sees the text
@@ -40,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .types import Attempt, ErrorInfo
+from .types import Attempt, ErrorInfo, describe_error, error_text
 
 if TYPE_CHECKING:
     from .requests import Request
@@ -60,24 +61,16 @@ class LoomError(Exception):
 
     def info(self) -> ErrorInfo:
         """This error as data, with its cause, for results, logs and stores."""
-        cause = self.__cause__ or self.__context__
+        cause = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
         status, retry_after = getattr(self, "status", None), getattr(self, "retry_after", None)
         return ErrorInfo(
             code=str(self.code),
-            message=_encodable(text_of(self)) or type(self).__name__,
+            message=_encodable(error_text(self)),
             retryable=self.retryable is True,
-            cause=_encodable(f"{type(cause).__name__}: {text_of(cause)}") if cause is not None else None,
+            cause=_encodable(describe_error(cause)) if cause is not None else None,
             status=status if isinstance(status, int) else None,
             retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
         )
-
-
-def text_of(error: BaseException) -> str:
-    """What an error says; nothing for one that fails when it is asked, as those of an application may."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
 
 
 def _encodable(text: str) -> str:
@@ -157,6 +150,12 @@ class MalformedReplyError(ProviderError):
     """The service answered something that is not a reply."""
 
     code = "malformed_reply"
+
+
+class OfflineError(ProviderError):
+    """The embedded offline model cannot do what it was asked to do, or what it was told to call failed."""
+
+    code = "offline"
 
 
 class ContextError(LoomError):

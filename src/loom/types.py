@@ -234,7 +234,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
-    ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
+    ``model`` is how the declaration names it, such as ``"openai:gpt-5.6-terra"``. ``usage`` of one that failed is
     what it had counted by then.
     """
 
@@ -262,7 +262,8 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     """What a tool is: what the model sees (first three fields) and the facts governance needs.
 
     ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
-    ``timeout`` is in seconds; None means the runtime's default.
+    ``timeout`` is in seconds; None means the runtime's default. ``strict`` refuses near-miss arguments, such as
+    ``"5"`` for a number, which are else read as they were meant.
     """
 
     name: str
@@ -275,6 +276,7 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False
     timeout: float | None = None
     meta: dict[str, Any] | None = None
+    strict: bool = False
 
     @property
     def asks(self) -> bool:
@@ -299,6 +301,16 @@ class ToolResult(Struct, frozen=True, omit_defaults=True):
     def to_text(self) -> str:
         """The text the model reads."""
         return self.text
+
+    @property
+    def content(self) -> str | tuple[Part, ...]:
+        """What the model gets: the text, and after it the parts. A text that a part repeats is said once."""
+        parts = tuple(self.content_parts or ())
+        if not parts:
+            return self.text
+        if not self.text or any(isinstance(part, TextPart) and part.text == self.text for part in parts):
+            return parts
+        return (TextPart(self.text), *parts)
 
 
 # --- outcomes -------------------------------------------------------------------------------------
@@ -357,8 +369,34 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value)
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
+        return describe_error(value)
     raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, also when its own ``__str__`` fails: it may be the application's."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        return f"(its text cannot be read: its __str__ raised {type(failure).__name__})"
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line, its kind first. Raises nothing, whatever the error is made of."""
+    text = error_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, and the type's name when that fails: it may be the application's."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<a {type(value).__name__} whose repr fails>"
 
 
 StructT = TypeVar("StructT", bound=Struct)

@@ -325,9 +325,8 @@ def _close_round(state: State) -> State:
 
 def _result_message(call: Call) -> ChatMessage:
     result = call.result or ToolResult()
-    content = result.content_parts or result.text
     return ChatMessage(
-        Role.TOOL, content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
+        Role.TOOL, result.content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
     )
 
 

@@ -20,7 +20,8 @@ from ..events import (
     ToolFinished,
 )
 from ..safety.hooks import HookDecision, HookOutcome, read_outcome
-from .foreign import described, passes
+from ..types import error_text
+from .foreign import passes
 
 logger = logging.getLogger("loom.hooks")
 
@@ -88,7 +89,7 @@ class Hooks:
                 if passes(error):
                     raise
                 logger.exception("the %s hook %r failed", name, handler)
-                return HookOutcome.deny(f"a {name} hook failed: {described(error)}")
+                return HookOutcome.deny(f"a {name} hook failed: {error_text(error)}")
             if outcome.decision is HookDecision.DENY:
                 return outcome
             if outcome.arguments is not None and argument_key:

@@ -13,7 +13,7 @@ from ..errors import RequestClosed
 from ..events import Event, RequestAnswered
 from ..folds.state import State
 from ..requests import Answer, Request
-from ..types import sound
+from ..types import error_text, sound
 from .engine import Scope
 from .foreign import passes
 
@@ -58,5 +58,7 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
         raise RequestClosed("an approval needs .approve() or .deny(reason), not a value")
     try:
         return sound(replace(answer, at=now))
-    except (TypeError, ValueError) as error:
-        raise RequestClosed(f"the answer to request {request.id} cannot be kept: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise RequestClosed(
+            f"the answer to request {request.id} cannot be kept: {error_text(error)}"
+        ) from error

@@ -20,7 +20,7 @@ from ..events import (
     RunStarted,
     ToolFinished,
 )
-from ..types import ChatMessage, Part, Role, RunState, TextPart, ToolResult, jsonable
+from ..types import ChatMessage, Role, RunState, jsonable
 from .base import RunRecord, TranscriptRecord
 
 ROW_EVENTS = frozenset(
@@ -110,18 +110,11 @@ def fold_transcript(events: Sequence[Event], *, session_id: str) -> TranscriptRe
 def _tool_message(event: ToolFinished) -> ChatMessage:
     return ChatMessage(
         Role.TOOL,
-        _tool_content(event.result),
+        event.result.content,
         tool_call_id=event.call_id,
         name=event.name,
         is_error=event.result.is_error or not event.success,
     )
-
-
-def _tool_content(result: ToolResult) -> str | Sequence[Part]:
-    if not result.content_parts:
-        return result.text
-    text: tuple[Part, ...] = (TextPart(result.text),) if result.text else ()
-    return (*text, *result.content_parts)
 
 
 def _event_row(event: Event) -> dict[str, Any]:
