@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .tools.base import RunContext, ToolContext, ToolHandler
     from .tools.function import tool
     from .tools.registry import ToolRegistry
-    from .types import ChatMessage, ErrorInfo, Role, RunState, ToolCall, ToolResult, ToolSpec, Usage
+    from .types import ChatMessage, ErrorInfo, Role, RunState, Source, ToolCall, ToolResult, ToolSpec, Usage
 
 _HOMES = {
     "Agent": ".agent",
@@ -126,6 +126,7 @@ _HOMES = {
     "SessionRestorePolicy": ".policies.restore",
     "SessionStore": ".store.base",
     "SignalAdapter": ".signals",
+    "Source": ".types",
     "SqliteSessionStore": ".store.sqlite",
     "TerminalHuman": ".hitl.terminal",
     "TextDelta": ".events",
@@ -208,6 +209,7 @@ __all__ = [
     "SessionRestorePolicy",
     "SessionStore",
     "SignalAdapter",
+    "Source",
     "SqliteSessionStore",
     "TerminalHuman",
     "TextDelta",

@@ -82,7 +82,7 @@ async def messages_of(
         return list(messages)
     if not isinstance(said, list | tuple) or not all(isinstance(one, ChatMessage) for one in said):  # pyright: ignore[reportUnknownVariableType]
         raise HookFailed(f"the {name} hook returned {said!r:.200}, which is no list of ChatMessage")
-    kept: list[ChatMessage] = list(said)  # pyright: ignore[reportUnknownArgumentType]
+    kept: list[ChatMessage] = list(said)  # pyright: ignore[reportUnknownArgumentType]  # checked above
     return kept or list(messages)
 
 

@@ -178,8 +178,24 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     signature: str | None = None
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """Something a reply says it rests on: a page, a search result, a document.
+
+    ``url`` is empty for what has no address, such as a document that was attached. ``text`` is what of it was cited
+    or shown. It is what the model's service says, and no more checked than the rest of a reply.
+    """
+
+    url: str = ""
+    title: str = ""
+    text: str = ""
+
+    def filled(self, other: Source) -> Source:
+        """This source, with the title and text of ``other`` where it has none."""
+        return Source(self.url, self.title or other.title, self.text or other.text)
+
+
 class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
-    """One thing said in a conversation.
+    """One thing said in a conversation. ``sources`` are what a reply rests on; they are sent to no service.
 
     The instance ``__dict__`` belongs to the wires: each keeps its encoding of this message there under
     its own name, so that a message is encoded once however often it is sent. It is not part of the value.
@@ -191,10 +207,11 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
     tool_call_id: str | None = None
     name: str | None = None
     is_error: bool = False
+    sources: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         # Lists, as users write and decoders read them, would make equal messages unequal.
-        for name in ("content", "tool_calls"):
+        for name in ("content", "tool_calls", "sources"):
             value: Any = getattr(self, name)
             if value.__class__ is list:
                 force_setattr(self, name, tuple(value))

@@ -20,8 +20,7 @@ from ..events import (
     ToolFinished,
 )
 from ..safety.hooks import HookDecision, HookOutcome, read_outcome
-from ..types import error_text
-from .foreign import passes
+from .foreign import described, passes
 
 logger = logging.getLogger("loom.hooks")
 
@@ -89,7 +88,7 @@ class Hooks:
                 if passes(error):
                     raise
                 logger.exception("the %s hook %r failed", name, handler)
-                return HookOutcome.deny(f"a {name} hook failed: {error_text(error)}")
+                return HookOutcome.deny(f"a {name} hook failed: {described(error)}")
             if outcome.decision is HookDecision.DENY:
                 return outcome
             if outcome.arguments is not None and argument_key:

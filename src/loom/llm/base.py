@@ -21,6 +21,7 @@ from ..types import (
     ChatResponse,
     Part,
     Role,
+    Source,
     StopReason,
     TextPart,
     ThinkingPart,
@@ -272,6 +273,7 @@ class ReplyBuilder:
         self.model = model
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
+        self.sources: Sequence[Source] = ()
         self._parts: list[_Growing | Part] = []
         self._calls: dict[int, _CallParts] = {}
         self._marked: set[int] = set()
@@ -354,9 +356,8 @@ class ReplyBuilder:
             for index, call in ordered
         )
         stop = self.stop_reason or (StopReason.TOOL_USE if calls else StopReason.UNKNOWN)
-        message = ChatMessage(
-            Role.ASSISTANT, self._content([index for index, _ in ordered]), tool_calls=calls or None
-        )
+        content = self._content([index for index, _ in ordered])
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=calls or None, sources=tuple(self.sources))
         return ChatResponse(message, self.usage, stop, self.model)
 
     def _grow(self, kind: type[TextPart | ThinkingPart], origin: str | None) -> _Growing:

@@ -10,11 +10,11 @@ from msgspec import UNSET, Struct
 from .._generics import OutputT
 from ..errors import RunFailed, RunWaiting, to_exception
 from ..events import AnyEvent, ToolFinished
+from ..folds.records import artifacts_of, beginning, messages_of
 from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
-from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Usage
-from .history import artifacts_of
+from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Source, Usage
 
 
 class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
@@ -24,8 +24,8 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     ``output_type``, and None for a run that has not completed. ``text`` is what the model last wrote, however
     the run ended; it may be empty. ``error`` says why a run failed, was cancelled or stopped at a limit; a
     waiting run has none, ``pending`` are the requests it waits for. ``denied`` are the results of refused
-    calls. ``cost`` is None when a price is not known. ``messages`` are those of this run. ``duration_ms``
-    leaves out waiting for people.
+    calls. ``cost`` is None when a price is not known. ``messages`` are those of this run, from the task as it was
+    given: what the model read beside it is the run's context. ``duration_ms`` leaves out waiting for people.
     """
 
     run_id: str
@@ -63,6 +63,15 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
             m.content for m in self.messages if m.role is Role.ASSISTANT and isinstance(m.content, tuple)
         )
         return tuple(part for content in replies for part in content if isinstance(part, MEDIA_PARTS))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the replies say they rest on, in order, each once."""
+        found: dict[tuple[str, str], Source] = {}
+        for source in (source for message in self.messages for source in message.sources):
+            key = (source.url, "" if source.url else source.title)
+            found[key] = found[key].filled(source) if key in found else source
+        return tuple(found.values())
 
     @property
     def ok(self) -> bool:
@@ -105,7 +114,7 @@ def result_of(
         text=state.output,
         artifacts=artifacts_of(state, events[-1].at if events else 0.0) if ended and not error else (),
         events=tuple(events),
-        messages=tuple(state.transcript.after(state.own)),
+        messages=tuple(messages_of(state, beginning(events))),
         usage=state.usage,
         cost=state.cost if state.iterations else None,
         iterations=state.iterations,

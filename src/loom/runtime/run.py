@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import AnyEvent, CancelRequested, Event, RequestAnswered, RequestOpened, RunResumed, RunStarted
-from ..folds.state import State, fold
+from ..folds.records import beginning, event_row, plain, refold
+from ..folds.state import State
 from ..kernel.attempt import INSIDE
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
@@ -200,17 +201,18 @@ class Run(Generic[OutputT]):
     async def transcript(self) -> dict[str, Any]:
         """Everything about the run as plain data."""
         result = self._result or await self.wait()
+        started = beginning(result.events)
         return {
             "run_id": self.id,
             "session_id": self.session.id,
             "state": result.state.value,
             "prompt": self.prompt,
-            "context": self.context.to_payload(),
+            "context": plain(started.inputs if started else self.context.to_payload()),
             "output": msgspec.to_builtins(result.output, enc_hook=str),
             "text": result.text,
-            "messages": [msgspec.to_builtins(message) for message in result.messages],
-            "events": [msgspec.to_builtins(event) for event in result.events],
-            "artifacts": [msgspec.to_builtins(artifact) for artifact in result.artifacts],
+            "messages": plain(result.messages),
+            "events": [event_row(event) for event in result.events],
+            "artifacts": plain(result.artifacts),
         }
 
     # --- driving --------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ class Run(Generic[OutputT]):
                 journal, opening = opened
                 scope = self.scope = self._scope(opening, journal.state)
                 self.state, session.driven = RunState.RUNNING, self
-                unsaved = session.note_start(self.id)
+                unsaved = session.note_start(self.id, self._events, self.prompt)
                 try:
                     driven = cast("_Events", drive(scope, journal, self._interrupt, opening))
                     async with aclosing(driven) as events:
@@ -332,9 +334,9 @@ class Run(Generic[OutputT]):
         self._events += cast("Iterable[AnyEvent]", journal.outbox)
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
-        unsaved = unsaved or session.record(state, self._events, self.context)
-        output, unfit = session.parse(state)
-        result = result_of(state, self._events, output=output, error=unsaved or unfit)
+        unsaved = unsaved or session.record(state, self._events)
+        output, fault = session.parse(state)
+        result = result_of(state, self._events, output=output, error=unsaved or fault)
         self._result, self.state = result, result.state
         session.concluded(result)
 
@@ -396,7 +398,7 @@ class Run(Generic[OutputT]):
             )
         restore = SessionRestorePolicy.from_fields(started.restore)
         said, _ = session.history.before(started.seq, restore)
-        state = fold(events, State(transcript=said))
+        state = refold(events, State(transcript=said))
         self.task, self._events = started.task, events
         if self._interrupt.wanted is not None:
             self._answers = ()  # cancelled before its turn came: its answers have lost their purpose
@@ -408,8 +410,8 @@ class Run(Generic[OutputT]):
             if self._parent is not None:
                 # It ended and nobody heard of it: what it spent counts all the same.
                 Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
-            output, unfit = session.parse(state)
-            self._result = result_of(state, events, output=output, error=unfit)
+            output, fault = session.parse(state)
+            self._result = result_of(state, events, output=output, error=fault)
             self.state = self._result.state
             return None
         stood = RunState.WAITING if state.requests else RunState.RUNNING

@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, structs, to_builtins
+from msgspec import UNSET, structs
 
 from .._generics import DepsT, OutputT
 from ..errors import ConfigError, LoomError, OutputInvalid, StoreError
 from ..events import AnyEvent, SessionForked
+from ..folds.records import run_record, transcript_record
 from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
-from ..kernel.foreign import described, passes
+from ..kernel.foreign import passes
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..requests import Answer, Request
 from ..safety.declared import mapping, seconds, text
@@ -28,7 +29,7 @@ from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
-from .history import History, artifacts_of, turn_messages
+from .history import History, turn_messages
 from .logbook import BUSY_WAIT, Logbook, open_logbook
 from .owner import new_owner
 from .result import RunResult
@@ -44,17 +45,21 @@ class SessionConfig:
     """Which session, and what is known about it. Without an id it is a new one.
 
     ``busy_wait`` is how many seconds a run waits for a session in which another process works, or whose stream
-    nobody reads, before it raises SessionBusy. Raises ConfigError for values that cannot work.
+    nobody reads, before it raises SessionBusy. ``parent`` is the id of the session it belongs to: it is no entry of
+    the list of sessions, and deleted with that. Raises ConfigError for values that cannot work.
     """
 
     id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     busy_wait: float = BUSY_WAIT
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         if self.id is not None:
             text("the id of a session", self.id)
+        if self.parent is not None:
+            text("the parent of a session", self.parent)
         mapping("the metadata of a session", self.metadata)
         mapping("the extensions of a session", self.extensions)
         seconds("busy_wait", self.busy_wait)
@@ -199,6 +204,7 @@ class Session(Generic[OutputT, DepsT]):
     async def fork(self, id: str | None = None, *, at: int | None = None) -> Session[OutputT, DepsT]:  # noqa: A002
         """A new session that begins with what this one had said by the seq ``at`` (default: by now).
 
+        It keeps the outputs that this one keeps, so that what is shown cut can be read on there, too.
         Raises ConfigError when the id is taken.
         """
         head = await self.store.head(self.id)
@@ -217,6 +223,7 @@ class Session(Generic[OutputT, DepsT]):
                 source_seq=seq,
                 messages=tuple(said),
             )
+            await self.store.copy_outputs(self.id, other.id)
             await logbook.append([forked])
         return other
 
@@ -245,8 +252,10 @@ class Session(Generic[OutputT, DepsT]):
         await self.aclose()
 
     def forget(self) -> None:
-        """Drop this session from the store, with everything it said."""
+        """Drop this session from the store, with everything it said, and with the sessions of its children."""
         self.store.delete_session(self.id)
+        if not self.store.durable:  # a store of records knows nothing of the log that it inherits
+            self.store.log.forget(self.id)
 
     def get_run(self, run_id: str) -> Run[OutputT] | None:
         """The handle of a run of this process, as long as someone holds it."""
@@ -295,15 +304,24 @@ class Session(Generic[OutputT, DepsT]):
         except LoomError:
             raise
         except Exception as error:  # the application's store
-            raise StoreError(f"session {self.id!r} could not be opened: {described(error)}") from error
+            raise StoreError(f"session {self.id!r} could not be opened: {describe_error(error)}") from error
 
     def _read_records(self, head: int) -> None:
-        if self.store.durable or self._grounds.records or self.metadata:
+        parent = self.config.parent
+        if parent is not None and not self.store.durable:
+            self.store.log.adopt(self.id, parent)
+        if (
+            self.store.durable
+            or self._grounds.records
+            or self.metadata
+            or (parent is not None and self.store.volatile)
+        ):
             known = self.store.load_session(self.id)
             if known is None:
-                self.store.save_session(SessionRecord(self.id, self.metadata))
+                self.store.save_session(SessionRecord(self.id, self.metadata, parent=parent))
             elif self.metadata and known.metadata != (merged := {**known.metadata, **self.metadata}):
-                self.store.save_session(SessionRecord(self.id, merged, created_at=known.created_at))
+                row = SessionRecord(self.id, merged, created_at=known.created_at, parent=known.parent)
+                self.store.save_session(row)
         if not self._grounds.records:
             return
         if not self.store.volatile:
@@ -316,24 +334,29 @@ class Session(Generic[OutputT, DepsT]):
         """The session's log, held for the time of the block; while ``hurry()``, only if nobody else has it."""
         return open_logbook(self.store, self.id, self.owner, self.config.busy_wait, hurry)
 
-    def note_start(self, run_id: str) -> ErrorInfo | None:
+    def note_start(self, run_id: str, events: Sequence[AnyEvent], prompt: str) -> ErrorInfo | None:
         """Tell a store that keeps records only that a run begins or goes on. Returns why it could not be."""
         if not self._grounds.records:
             return None
-        return _kept(run_id, lambda: self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value)))
+        row = run_record(events, session_id=self.id) or RunRecord(
+            run_id, self.id, RunState.RUNNING.value, metadata={"prompt": prompt}
+        )
+        row.state = RunState.RUNNING.value
+        return _kept(run_id, lambda: self.store.save_run(row))
 
-    def record(self, state: State, events: Sequence[AnyEvent], context: RunContext[Any]) -> ErrorInfo | None:
+    def record(self, state: State, events: Sequence[AnyEvent]) -> ErrorInfo | None:
         """Write how a run stands to a store that keeps records only. Returns why it could not be."""
         if not self._grounds.records or not events:
             return None
-        over = state.status.terminal
-        where = state.status.value if over else RunState.WAITING.value
-        error = to_builtins(state.error) if state.error else None
+        row = run_record(events, session_id=self.id)
+        if row is None:
+            return None
+        said = transcript_record(events, session_id=self.id) if state.status.terminal else None
 
         def save() -> None:
-            self.store.save_run(RunRecord(state.run_id, self.id, where, state.output, error))
-            if over:
-                self.store.save_transcript(_transcript(state, events, context))
+            self.store.save_run(row)
+            if said is not None:
+                self.store.save_transcript(said)
 
         return _kept(state.run_id, save)
 
@@ -356,7 +379,7 @@ class Session(Generic[OutputT, DepsT]):
         except BaseException as error:
             if passes(error):
                 raise
-            failure = OutputInvalid(f"the answer passed and could not be made again: {described(error)}")
+            failure = OutputInvalid(f"the answer passed and could not be made again: {describe_error(error)}")
             failure.__cause__ = error
             return UNSET, failure.info()
 
@@ -439,20 +462,6 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         logger.exception("run %s was not saved", run_id)
         return StoreError(f"not saved: {describe_error(failure)}").info()
     return None
-
-
-def _transcript(state: State, events: Sequence[AnyEvent], context: RunContext[Any]) -> TranscriptRecord:
-    return TranscriptRecord(
-        state.run_id,
-        state.session_id,
-        state.goal,
-        state.output,
-        messages=[to_builtins(message) for message in state.transcript.after(state.own)],
-        context=context.to_payload(),
-        events=[to_builtins(event) for event in events],
-        artifacts=[to_builtins(a) for a in artifacts_of(state, events[-1].at)],
-        metadata={"state": state.status.value},
-    )
 
 
 def _past(record: TranscriptRecord) -> PastRun:
