@@ -55,6 +55,7 @@ docs: $(READY) ## the documentation: its code runs, its commands exist, its link
 format: $(READY) ## rewrite the sources as `make check` wants them
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python tests/reference_page.py
 
 clean: ## remove everything the other verbs made, the virtual environment included
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

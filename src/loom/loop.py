@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -78,7 +78,7 @@ class AgentConfig(Generic[StreamedT]):
     on_after_turn: Callable[[AgentTurn], Any] | None = None
     on_tool_result: Callable[[ToolCall, str], Any] | None = None
     on_event: Callable[[str, dict[str, Any]], Any] | None = None
-    choose_model: Callable[[list[ChatMessage]], str | None] | None = None
+    choose_model: Callable[[list[ChatMessage]], str | Awaitable[str | None] | None] | None = None
     before_llm_call: Callable[[list[ChatMessage]], Any] | None = None
     limit_message_builder: Callable[[int], str] | None = None
     serialize_event: Callable[[TurnEvent], StreamedT] | None = None

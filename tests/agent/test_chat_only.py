@@ -162,8 +162,10 @@ DECLARING: list[Callable[[Any], Any]] = [
 def test_review_i_what_is_no_provider_is_refused_where_it_is_declared(
     declare: Callable[[Any], Any], wrong: Any
 ) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as raised:
         declare(wrong)
+    if wrong is ScriptedProvider:
+        assert "missing" not in str(raised.value), "what is wrong is that it is a class"
 
 
 # --- run_sync ---------------------------------------------------------------------------------------------

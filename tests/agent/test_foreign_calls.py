@@ -98,7 +98,7 @@ async def test_review_i_a_veto_over_what_cannot_be_compared_is_one() -> None:
 
 
 async def test_review_i_an_error_without_a_text_is_named() -> None:
-    assert described(Unspeakable()) == "Unspeakable"
+    assert described(Unspeakable()).startswith("Unspeakable")
 
     @tool
     def broken() -> str:

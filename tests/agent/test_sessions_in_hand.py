@@ -145,8 +145,10 @@ async def test_review_j_what_waits_goes_on_waiting_when_its_session_is_closed(tm
     store = SqliteSessionStore(tmp_path / "s.db")
     desk = agent(call("deploy", environment="x"), "up", store=store)
     async with desk.session("s") as session:
-        waiting = await session.start("go")
+        run = session.start("go")
+        waiting = await run
     assert session.closed
+    assert run.state is RunState.WAITING
     result = await desk.session("s").resume(answers=waiting.pending[0].approve())
     assert (result.unwrap(), DONE) == ("up", ["x"])
     await store.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
 from ..safety.declared import count, flag, seconds, several, word
@@ -38,6 +38,21 @@ class GovernancePolicy:
     approval_ttl: float = APPROVAL_TTL
     redact_outbound: bool = False
     strict_arguments: bool = False
+
+    if TYPE_CHECKING:  # it takes more than its fields hold: the word of a mode, lists
+
+        def __init__(
+            self,
+            *,
+            mode: PermissionMode | str = PermissionMode.DEFAULT,
+            rules: Sequence[PermissionRule] = (),
+            vetoes: Sequence[SafetyRule] = (),
+            max_calls_per_minute: int | None = None,
+            on_denial: Literal["continue", "stop"] = "continue",
+            approval_ttl: float = APPROVAL_TTL,
+            redact_outbound: bool = False,
+            strict_arguments: bool = False,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", _mode(self.mode))
