@@ -277,7 +277,7 @@ class Agent(Generic[OutputT, DepsT]):
             self._scratch = memory_store()
         return self._scratch
 
-    def _parser(self) -> Callable[[str], Any] | None:
+    def _parser(self) -> Callable[[str, RunContext[Any]], Any] | None:
         if self.output_type is None or self.output_type is str:
             return None
         from .assembly.build import output_spec

@@ -19,7 +19,7 @@ from ..policies.profile import Runtime
 from ..policies.rule_check import check_rules, refuse_idle_rules
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
-from ..tools.base import ToolHandler
+from ..tools.base import RunContext, ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
 from ..tools.registry import ToolRegistry, reachable
 from ..types import ToolSpec, canonical_json
@@ -57,10 +57,10 @@ class TypedOutput:
         """See OutputGate."""
         return self._spec.opening
 
-    def judge(self, text: str) -> str | None:
+    def judge(self, text: str, context: RunContext[Any]) -> str | None:
         """See OutputGate."""
         try:
-            self._spec.parse(text)
+            self._spec.parse(text, context)
         except OutputInvalid as error:
             return str(error)
         return None

@@ -75,8 +75,11 @@ class OutputSpec(Generic[T]):
                 f"output_type {safe_repr(self.output_type)} has no JSON Schema: {reason}"
             ) from error
 
-    def parse(self, text: str) -> T:
-        """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid."""
+    def parse(self, text: str, context: object = None) -> T:
+        """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid.
+
+        ``context`` is what validators get as ``info.context``: the run's ``RunContext``.
+        """
         if self.output_type is str:
             return cast("T", text)
         adapter, schema = self._built
@@ -89,13 +92,13 @@ class OutputSpec(Generic[T]):
             ) from error
         if strays := find_stray_booleans(schema, sent):
             raise self._wrong(strays)
-        return cast("T", self._validated(adapter, body, sent))
+        return cast("T", self._validated(adapter, body, sent, context))
 
-    def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any) -> Any:
+    def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any, context: object) -> Any:
         from ..tools.functions.validation_faults import Misfit, validated
 
         try:
-            return validated(adapter.validator.validate_json, body, sent, self._names)
+            return validated(adapter.validator.validate_json, body, sent, self._names, context)
         except Misfit as misfit:
             raise self._wrong(misfit.faults) from None
         except ToolError as error:  # raised to choose the text the model reads

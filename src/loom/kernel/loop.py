@@ -253,7 +253,7 @@ def _settled_text(call: Call) -> str:
 
 async def _judge(scope: Scope, state: State, step: Judge) -> Deeds:
     assert scope.engine.output_gate is not None
-    async for batch in judge_reply(scope.engine.output_gate, state):
+    async for batch in judge_reply(scope.engine.output_gate, state, scope.context):
         yield batch
 
 

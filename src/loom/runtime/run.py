@@ -244,7 +244,7 @@ class Run(Generic[OutputT]):
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events, self.context)
-        output, unfit = session.parse(state)
+        output, unfit = session.parse(state, self.context)
         result = result_of(state, self._events, output=output, error=unsaved or unfit)
         self._result, self.state = result, result.state
         session.concluded(result)
@@ -329,7 +329,7 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
-            output, unfit = session.parse(state)
+            output, unfit = session.parse(state, self.context)
             self._result = result_of(state, events, output=output, error=unfit)
             self.state = self._result.state
             return None

@@ -60,7 +60,7 @@ class Grounds:
     limits: Limits
     restore: SessionRestorePolicy
     human: Human | None = None
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[str, RunContext[Any]], Any] | None = None
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
     concluded: Callable[[Session[Any, Any], RunResult[Any]], None] | None = None
@@ -282,7 +282,7 @@ class Session(Generic[OutputT, DepsT]):
         if self._grounds.concluded is not None:
             self._grounds.concluded(self, result)
 
-    def parse(self, state: State) -> tuple[Any, ErrorInfo | None]:
+    def parse(self, state: State, context: RunContext[Any]) -> tuple[Any, ErrorInfo | None]:
         """The output as the agent's ``output_type``, None included; UNSET leaves the text as it is.
 
         Also what is wrong with an answer that passed once and does not any more: a validator may have changed.
@@ -291,7 +291,7 @@ class Session(Generic[OutputT, DepsT]):
         if parse is None or state.status is not RunState.COMPLETED:
             return UNSET, None
         try:
-            return parse(state.output), None
+            return parse(state.output, context), None
         except OutputInvalid as error:
             return UNSET, error.info()
 
