@@ -291,11 +291,13 @@ def faults_of_python(words: list[str]) -> Iterator[str]:
 
 def faults_of_pip(words: list[str]) -> Iterator[str]:
     for word in words:
-        found = re.match(r"(?:loom-agent|\.)\[([\w,-]+)\]", word)
+        found = re.match(r"(?:loom-agent|[./][^\[]*)\[([\w,-]+)\]", word)
         for extra in found[1].split(",") if found else ():
             if extra not in project().get("optional-dependencies", {}):
                 yield f"there is no extra {extra}"
-        if re.match(r"loom(?!-agent)\b", word):
+        if re.match(r"loom-agent\b(?! @)", word):
+            yield "the index gives another project's release by this name: install from a checkout"
+        elif re.match(r"loom(?!-agent)\b", word):
             yield f"the distribution is called loom-agent, not {word}"
 
 
@@ -354,7 +356,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         ("cd x && make tset", "there is no verb tset"),
         ("python examples/00_nothing.py", "there is no file examples/00_nothing.py"),
         ("python -m benchmarkz", "there is no module benchmarkz"),
-        ("pip install 'loom-agent[nothing]'", "there is no extra nothing"),
+        ("pip install '.[nothing]'", "there is no extra nothing"),
+        ("pip install -e '/a/checkout[nothing]'", "there is no extra nothing"),
+        (
+            "pip install loom-agent",
+            "the index gives another project's release by this name: install from a checkout",
+        ),
         ("python -m pip install loom", "the distribution is called loom-agent, not loom"),
         ("frobnicate --all", "nobody knows the command frobnicate"),
     ],

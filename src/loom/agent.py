@@ -5,7 +5,8 @@ Declaring an agent costs nothing: what runs it is imported when its first sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -16,7 +17,6 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
-    from .events import Event
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .runtime.child import AgentTool
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
+    from .runtime.stream import Stream
     from .safety.veto import SafetyRule
     from .signals import TaskInput
     from .store.base import SessionStore
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .types import ToolSpec
 
 ValueT = TypeVar("ValueT")
+_making = RLock()
+"""Held while parts are made on first use, since an agent may serve several threads."""
 
 
 class Agent(Generic[OutputT, DepsT]):
@@ -115,8 +118,10 @@ class Agent(Generic[OutputT, DepsT]):
 
     def stream(
         self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Stream[OutputT]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
+
+        ``async with agent.stream(task) as stream:`` closes it in time, and has ``stream.result``.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.
         """
@@ -136,15 +141,16 @@ class Agent(Generic[OutputT, DepsT]):
             config = SessionConfig(id=config)
         if config.id is not None and self._waiting and config.id in self._waiting:
             return self._waiting[config.id]
-        if self._sessions is None:
-            self._sessions = WeakValueDictionary()
-        known = self._sessions.get(config.id) if config.id is not None else None
-        if known is not None:
-            known.metadata.update(config.to_metadata())
-            return known
-        opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
-        self._sessions[opened.id] = opened
-        return opened
+        with _making:  # two threads that ask for the same id must get the same session
+            if self._sessions is None:
+                self._sessions = WeakValueDictionary()
+            known = self._sessions.get(config.id) if config.id is not None else None
+            if known is not None:
+                known.metadata.update(config.to_metadata())
+                return known
+            opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
+            self._sessions[opened.id] = opened
+            return opened
 
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(**payload)`` when ``name`` happens: a hook (``before_tool``), an event word or ``*``.
@@ -219,21 +225,25 @@ class Agent(Generic[OutputT, DepsT]):
     def engine(self) -> Engine:
         """The live parts, put together on first use. Raises ConfigError or AuthenticationError then."""
         if self._engine is None:
-            from .assembly.build import Declaration, build_engine
-
-            self._engine = build_engine(
-                Declaration(
-                    model=self.model,
-                    instructions=self.instructions,
-                    tools=self.tools,
-                    capabilities=self._capabilities,
-                    generation=self._generation,
-                    runtime=self.runtime,
-                    output_type=self.output_type,
-                    hooks=self.hooks,
-                )
-            )
+            with _making:
+                self._engine = self._engine or self._build()
         return self._engine
+
+    def _build(self) -> Engine:
+        from .assembly.build import Declaration, build_engine
+
+        return build_engine(
+            Declaration(
+                model=self.model,
+                instructions=self.instructions,
+                tools=self.tools,
+                capabilities=self._capabilities,
+                generation=self._generation,
+                runtime=self.runtime,
+                output_type=self.output_type,
+                hooks=self.hooks,
+            )
+        )
 
     def grounds(self) -> Grounds:
         """What this agent's sessions stand on."""

@@ -8,7 +8,8 @@ LoomError
 │  ├─ RateLimitError             too many requests: wait .retry_after seconds
 │  ├─ AuthenticationError        the key is missing or refused: fix the key
 │  ├─ InvalidRequestError        the service refused the request: fix the request
-│  └─ MalformedReplyError        the service answered nonsense: report it
+│  ├─ MalformedReplyError        the service answered nonsense: report it
+│  └─ OfflineError               the embedded offline model cannot do the task: connect a model
 ├─ ContextError
 │  └─ ContextOverflowError  the conversation is larger than the model's window: compact
 ├─ ToolError                a tool did not do its work; the model sees the text
@@ -140,6 +141,12 @@ class MalformedReplyError(ProviderError):
     """The service answered something that is not a reply."""
 
     code = "malformed_reply"
+
+
+class OfflineError(ProviderError):
+    """The embedded offline model cannot do what it was asked to do, or what it was told to call failed."""
+
+    code = "offline"
 
 
 class ContextError(LoomError):

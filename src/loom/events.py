@@ -221,7 +221,10 @@ class ToolRequested(Event, frozen=True, kw_only=True, tag="tool.requested"):
 
 
 class ToolDecided(Event, frozen=True, kw_only=True, tag="tool.decided"):
-    """A gate decided about a call, and why. ``arguments`` is what will run, when a gate edited it."""
+    """A gate decided about a call, and why. ``arguments`` is what will run, when a gate edited it.
+
+    ``concurrency_safe`` says that the call may run beside others, and before earlier ones that are not over.
+    """
 
     call_id: str
     name: str
@@ -230,6 +233,7 @@ class ToolDecided(Event, frozen=True, kw_only=True, tag="tool.decided"):
     reason: str = ""
     arguments: str | None = None
     digest: str = ""
+    concurrency_safe: bool = False
 
 
 class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):

@@ -220,7 +220,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
-    ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
+    ``model`` is how the declaration names it, such as ``"openai:gpt-5.6-terra"``. ``usage`` of one that failed is
     what it had counted by then.
     """
 

@@ -12,7 +12,7 @@ from ..kernel.engine import no_price
 from ..llm.base import LLMProvider
 from ..types import Usage
 from .prices import pricer
-from .providers import choose_model, make_provider
+from .providers import make_provider, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,12 @@ class LiveModel:
 def make_model(model: AnyModel, *, priced: bool = False) -> LiveModel:
     """Bring to life what was declared as a model; with ``priced`` at its list price where it declares none.
 
-    Raises ConfigError for what is no model, AuthenticationError when there is no key.
+    Raises ConfigError for what is no model or has been retired, AuthenticationError when there is no key.
     """
     if isinstance(model, str):
         model = Model.parse(model)
     if isinstance(model, Model):
-        if model.provider == "auto":
-            model = choose_model()
-        return _single(model, priced)
+        return _single(settled(model), priced)
     if isinstance(model, FallbackModel | RoutedModel):
         from .several import Parts  # what most agents do without
 

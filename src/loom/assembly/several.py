@@ -12,7 +12,7 @@ from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model
 from ..types import ChatMessage, Role, Usage
 from .prices import Pricer, pricer
-from .providers import choose_model, make_provider
+from .providers import make_provider, settled
 
 
 class Parts:
@@ -50,8 +50,7 @@ class Parts:
         return Candidate(model, label=self._label(Candidate(model).name, None))
 
     def _single(self, model: Model, spare: bool) -> Candidate:
-        if model.provider == "auto":
-            model = choose_model()
+        model = settled(model)
         label = self._label(model.identifier, pricer(model, needed=self._priced))
         try:
             return Candidate(make_provider(model), label=label)

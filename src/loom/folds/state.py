@@ -79,6 +79,7 @@ class Call(Struct, frozen=True):
     outcome: Outcome | None = None
     result: ToolResult | None = None
     children: tuple[str, ...] = ()
+    concurrency_safe: bool = False
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -127,7 +128,26 @@ class State(Struct, frozen=True, kw_only=True):
     @property
     def resting(self) -> bool:
         """True when nothing goes on because people are asked."""
-        return bool(self.requests) and all(c.phase in (Phase.WAITING, Phase.FINISHED) for c in self.calls)
+        if not self.requests:
+            return False
+        still = (Phase.WAITING, Phase.FINISHED, Phase.ALLOWED)
+        return all(call.phase in still for call in self.calls) and not self.ready
+
+    @property
+    def ready(self) -> tuple[Call, ...]:
+        """The allowed calls that may be entered now, in order.
+
+        A call that must run in order does not pass an earlier one that was entered and has no result yet: its
+        question, or the question what became of it after a crash, comes first.
+        """
+        ready: list[Call] = []
+        held = False
+        for call in self.calls:
+            if call.phase is Phase.ALLOWED and (call.concurrency_safe or not held):
+                ready.append(call)
+            elif call.attempt and call.phase is not Phase.FINISHED and not call.concurrency_safe:
+                held = True
+        return tuple(ready)
 
     @property
     def unsettled(self) -> tuple[Call, ...]:
@@ -256,7 +276,16 @@ def _tool_decided(state: State, event: ToolDecided) -> State:
         return replace(state, denied=(*state.denied, event.call_id))
     call = state.call(event.call_id)
     arguments = call.arguments if event.arguments is None else event.arguments
-    return _with_call(state, replace(call, phase=Phase.ALLOWED, arguments=arguments, digest=event.digest))
+    return _with_call(
+        state,
+        replace(
+            call,
+            phase=Phase.ALLOWED,
+            arguments=arguments,
+            digest=event.digest,
+            concurrency_safe=event.concurrency_safe,
+        ),
+    )
 
 
 def _tool_parked(state: State, event: ToolParked) -> State:

@@ -6,6 +6,8 @@ holds and the step it leads to, and its deed in ``kernel/loop.py``.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from msgspec import Struct
 
 from ..folds.state import Call, Phase, State
@@ -46,7 +48,7 @@ class Decide(Struct, frozen=True):
 
 
 class Execute(Struct, frozen=True):
-    """Run these calls."""
+    """Run these calls, all at once."""
 
     calls: tuple[Call, ...]
 
@@ -125,14 +127,21 @@ def _go_on_with_calls(state: State) -> Step:
     # calls that no gate has decided, or that a human has answered
     if undecided := state.in_phase(Phase.REQUESTED, Phase.ANSWERED):
         return Decide(undecided)
-    # calls allowed and not started, as far as the budget goes
-    if ready := state.in_phase(Phase.ALLOWED):
-        allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(ready)
+    # calls allowed and not started, as far as the budget goes, and not before what must come first
+    if ready := state.ready:
+        allowed = state.limits.max_tool_calls
+        wanted = state.tool_calls + len(state.in_phase(Phase.ALLOWED))
         if allowed is not None and wanted > allowed:
             return Stop("max_tool_calls", allowed, wanted)
-        return Execute(ready)
+        return Execute(_first_group(ready))
     # calls that only wait for an answer
     return Await()
+
+
+def _first_group(ready: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The first call, and those right behind it when all of them are safe together."""
+    together = tuple(takewhile(lambda call: call.concurrency_safe, ready))
+    return together or ready[:1]
 
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:

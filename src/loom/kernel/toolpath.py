@@ -154,6 +154,7 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
             reason=ruling.reason,
             arguments=to_json(case.arguments) if case.edited or case.mended else None,
             digest=case.digest() if case.call.approval else "",
+            concurrency_safe=case.spec.concurrency_safe,
         )
     ]
 

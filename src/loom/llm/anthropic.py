@@ -50,7 +50,7 @@ class AnthropicProvider(HTTPProvider):
     def __init__(
         self,
         api_key: str | None = None,
-        default_model: str = "claude-sonnet-4-20250514",
+        default_model: str = "claude-sonnet-4-6",
         timeout: float | None = 120.0,
         *,
         base_url: str = "https://api.anthropic.com",

@@ -44,7 +44,7 @@ class GeminiProvider(HTTPProvider):
     def __init__(
         self,
         api_key: str | None = None,
-        default_model: str = "gemini-2.5-flash",
+        default_model: str = "gemini-3.5-flash-lite",
         timeout: float | None = 120.0,
         *,
         base_url: str = "https://generativelanguage.googleapis.com/v1beta",

@@ -55,7 +55,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         self,
         base_url: str,
         api_key: str | None = None,
-        default_model: str = "gpt-4o",
+        default_model: str = "gpt-5.6-terra",
         timeout: float | None = 120.0,
         *,
         organization: str | None = None,

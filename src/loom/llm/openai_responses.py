@@ -68,7 +68,7 @@ class OpenAIResponsesProvider(HTTPProvider):
         self,
         base_url: str = "https://api.openai.com/v1",
         api_key: str | None = None,
-        default_model: str = "gpt-4o",
+        default_model: str = "gpt-5.6-terra",
         timeout: float | None = 120.0,
         *,
         organization: str | None = None,

@@ -7,10 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
+from ..errors import (
+    BudgetExceeded,
+    ConfigError,
+    StoreError,
+    ToolArgumentsError,
+    ToolExecutionError,
+    to_exception,
+)
 from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
 from ..store.base import SessionStore
-from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, checked_name
+from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
 from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
@@ -86,13 +93,17 @@ class AgentTool(SpecFacts, ToolHandler):
         """Start or resume the child and return its answer; leave the tool while the child waits."""
         session, run_id = self._child(context.session_id, context.idempotency_key, context.scope)
         rested = context.scope.budget.rested
-        result = await self._run(session, run_id, args, context)
+        try:
+            result = await self._run(session, run_id, args, context)
+        except StoreError as error:
+            raise Unsaved(error) from error
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
         if context.scope.store is None:
             session.forget()
         last = result.events[-1] if result.events else None
-        ended = last if isinstance(last, RunFinished) else RunFinished(state=result.state)
+        if not isinstance(last, RunFinished):
+            raise Unsaved(_store_error(result))
         context.post(
             ChildFinished(
                 call_id=context.call_id,
@@ -100,8 +111,8 @@ class AgentTool(SpecFacts, ToolHandler):
                 state=result.state,
                 usage=result.usage,
                 cost=result.cost,
-                iterations=ended.iterations + ended.child_iterations,
-                tool_calls=ended.tool_calls,
+                iterations=last.iterations + last.child_iterations,
+                tool_calls=last.tool_calls,
                 waited_seconds=context.scope.budget.rested - rested,
             )
         )
@@ -127,6 +138,12 @@ class AgentTool(SpecFacts, ToolHandler):
             return await session.begin(args["task"], run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
             raise ToolArgumentsError(error_text(error)) from error
+
+
+def _store_error(result: RunResult[Any]) -> StoreError:
+    """Why a run that has not ended could not be written down to its end."""
+    error = to_exception(result.error) if result.error else None
+    return error if isinstance(error, StoreError) else StoreError(str(error or "the run did not end"))
 
 
 def _answer(name: str, result: RunResult[Any]) -> ToolResult:

@@ -6,7 +6,9 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic
+from weakref import ReferenceType, ref
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +17,7 @@ from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
 from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
 from ..folds.state import State, fold
+from ..kernel.attempt import INSIDE
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
 from ..kernel.interrupt import Interrupt
@@ -33,6 +36,7 @@ from .result import RunResult, result_of
 
 if TYPE_CHECKING:
     from .session import Session
+    from .stream import Stream
 
 
 def new_run_id() -> str:
@@ -73,6 +77,10 @@ class Run(Generic[OutputT]):
         if task is not None:
             self._known.set()
         self._interrupt = Interrupt()
+        self.scope: Scope | None = None
+        self.driver: asyncio.Task[Any] | None = None
+        self.reads = 0
+        self._stream: ReferenceType[Stream[OutputT]] | None = None
         self._driver: asyncio.Task[None] | None = None
         self._result: RunResult[OutputT] | None = None
 
@@ -84,6 +92,7 @@ class Run(Generic[OutputT]):
         Any number of readers see the same order. Deltas are only seen by those who are there. Raises what
         kept the run from going on (a StoreError, a RequestClosed), never what a model or tool did.
         """
+        self._in_its_loop()
         await self._known.wait()
         async for event in self._followers.follow(lambda: list(self._events)):
             if event.seq > after or (not event.durable and event.seq == after):
@@ -97,8 +106,12 @@ class Run(Generic[OutputT]):
     async def wait(self) -> RunResult[OutputT]:
         """Wait until the run has ended or waits for an answer, and return its result.
 
-        Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``.
+        Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``, and SessionBusy where
+        waiting could never end: in a tool or hook of the run that has the session, or beside its stream left unread.
         """
+        self._in_its_loop()
+        if self._result is None and self.session.turn.holder is not self:
+            self.session.turn.refuse_deadlock()
         while self._driver is not None:
             await asyncio.shield(self._driver)
             if self._result is not None:  # else it was cancelled the moment it parked, and goes on to its end
@@ -121,6 +134,7 @@ class Run(Generic[OutputT]):
         with it. One that has ended stays as it is. None when the run is driven by a stream, which then ends by
         itself.
         """
+        self._in_its_loop()
         wanted = CancelRequested(reason=encodable(str(reason or "")))
         if self._result is None:
             self._interrupt(wanted)
@@ -159,9 +173,33 @@ class Run(Generic[OutputT]):
 
     def begin(self) -> Run[OutputT]:
         """Drive the run in a task of its own. Needs a running event loop."""
-        self._driver = asyncio.create_task(self._drain(), name=f"loom {self.id or 'resume'}")
+        apart = copy_context()
+        apart.run(INSIDE.set, ())  # a run that a tool starts for later is not part of its call
+        work = self._drain()
+        self._driver = asyncio.create_task(work, name=f"loom {self.id or 'resume'}", context=apart)
+        self.driver = self._driver
         self._driver.add_done_callback(_retrieve)
         return self
+
+    def read_by(self, stream: Stream[OutputT]) -> None:
+        """Be driven by that stream, as long as it is there."""
+        self._stream = ref(stream)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the run stands still, because it is driven by a stream that nobody reads on."""
+        stream = self._stream() if self._stream else None
+        return stream is not None and stream.unread
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the stream that drove the run is gone, so that the run is about to be settled."""
+        return self._stream is not None and self._stream() is None
+
+    def _in_its_loop(self) -> None:
+        """Raise ConfigError in another event loop than the run's own: its handle cannot be waited for there."""
+        if self._driver is not None and self._driver.get_loop() is not asyncio.get_running_loop():
+            raise ConfigError(f"run {self.id} belongs to another event loop: use its handle there")
 
     async def _drain(self) -> None:
         async with aclosing(self.advance()) as events:
@@ -182,7 +220,7 @@ class Run(Generic[OutputT]):
                 if opened is None:
                     return
                 journal, opening = opened
-                scope = self._scope(opening, journal.state)
+                scope = self.scope = self._scope(opening, journal.state)
                 self.state, session.driven = RunState.RUNNING, self
                 unsaved = session.note_start(self.id)
                 try:
@@ -195,12 +233,13 @@ class Run(Generic[OutputT]):
                 except StoreError as error:
                     if journal.state.status is RunState.QUEUED:
                         raise
-                    unsaved = error.info()
+                    unsaved = replace(error.info(), message=f"not saved, resume it to go on: {error}")
                 finally:
                     session.driven = None
                     self._conclude(journal, unsaved)
                 await self._tell_end()
         finally:
+            self.scope = self.driver = None
             self._known.set()
             self._followers.close()
 
@@ -216,14 +255,17 @@ class Run(Generic[OutputT]):
 
     async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
         """Wait for the runs in front; None when this one was cancelled before its turn came."""
-        session = self.session
+        session, patience = self.session, self.session.config.busy_wait
         if self._begun:
-            await stack.enter_async_context(session.turn)
-            return await stack.enter_async_context(session.opened_log())
+            # One that is in the log and is to be cancelled must get at its log; one cancelled later need not wait.
+            cancelled = self._interrupt.wanted
+            await stack.enter_async_context(session.turn.taken(self, patience))
+            hurried = session.opened_log(lambda: self._interrupt.wanted is not cancelled)
+            return await stack.enter_async_context(hurried)
         self._interrupt.enter()
         try:
-            if self._interrupt.wanted is None or not session.turn.locked():
-                await stack.enter_async_context(session.turn)
+            if self._interrupt.wanted is None or not session.turn.locked:
+                await stack.enter_async_context(session.turn.taken(self, patience))
                 return await stack.enter_async_context(session.opened_log())
         except asyncio.CancelledError:
             if not self._interrupt.caught():
@@ -263,13 +305,8 @@ class Run(Generic[OutputT]):
     def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
         begun = next((event for event in opening if isinstance(event, RunStarted)), state)
-        budget = Budget(begun.limits, above.budget if above else None, depth=begun.depth)
-        budget.charge(
-            iterations=state.iterations + state.child_iterations,
-            tool_calls=state.tool_calls,
-            usage=state.usage,
-            cost=state.known_cost,
-        )
+        known = replace(state, run_id=self.id)
+        budget = Budget.of(known, begun.limits, above.budget if above else None, depth=begun.depth)
         return Scope(
             engine=session.engine,
             budget=budget,
@@ -329,6 +366,9 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
+            if self._parent is not None:
+                # It ended and nobody heard of it: what it spent counts all the same.
+                Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
             output, unfit = session.parse(state, self.context)
             self._result = result_of(state, events, output=output, error=unfit)
             self.state = self._result.state

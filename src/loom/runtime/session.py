@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
@@ -21,26 +21,41 @@ from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..requests import Answer, Request
+from ..safety.declared import mapping, seconds, text
 from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
 from .history import History, artifacts_of, turn_messages
-from .logbook import Logbook, open_logbook
+from .logbook import BUSY_WAIT, Logbook, open_logbook
 from .owner import new_owner
 from .result import RunResult
 from .run import Run, new_run_id
+from .stream import Stream
+from .turn import Turn
 
 logger = logging.getLogger("loom.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
-    """Which session, and what is known about it. Without an id it is a new one."""
+    """Which session, and what is known about it. Without an id it is a new one.
+
+    ``busy_wait`` is how many seconds a run waits for a session in which another process works, or whose stream
+    nobody reads, before it raises SessionBusy. Raises ConfigError for values that cannot work.
+    """
 
     id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    busy_wait: float = BUSY_WAIT
+
+    def __post_init__(self) -> None:
+        if self.id is not None:
+            text("the id of a session", self.id)
+        mapping("the metadata of a session", self.metadata)
+        mapping("the extensions of a session", self.extensions)
+        seconds("busy_wait", self.busy_wait)
 
     def to_metadata(self) -> dict[str, Any]:
         """Metadata and extensions as one dict; extensions win."""
@@ -88,7 +103,7 @@ class Session(Generic[OutputT, DepsT]):
         self.restore = grounds.restore
         self.human = grounds.human
         self.owner = new_owner()
-        self.turn = asyncio.Lock()
+        self.turn = Turn(self.id)
         self.history = History()
         self.rates = CallRates()
         self.driven: Run[OutputT] | None = None
@@ -127,12 +142,7 @@ class Session(Generic[OutputT, DepsT]):
 
         Cancelling this call cancels the run, which is settled and written down first.
         """
-        run = self._new_run(task, context, deps, parent, streaming=False)
-        async with aclosing(run.advance()) as events:
-            async for _ in events:
-                pass
-        assert run.result is not None
-        return run.result
+        return await self._through(self._new_run(task, context, deps, parent, streaming=False))
 
     def stream(
         self,
@@ -140,13 +150,15 @@ class Session(Generic[OutputT, DepsT]):
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Stream[OutputT]:
         """Run a task and yield its events as they happen; leaving the loop early cancels the run.
+
+        ``async with session.stream(task) as stream:`` closes it in time, and has ``stream.result``.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows. The last event of a
         run that ended is ``run.finished``; of one that waits, a request or ``tool.parked``.
         """
-        return self._new_run(task, context, deps, None, streaming=True).advance()
+        return Stream(self._new_run(task, context, deps, None, streaming=True))
 
     def resume(
         self,
@@ -188,7 +200,7 @@ class Session(Generic[OutputT, DepsT]):
         seq = head if at is None else at
         said, _ = self.history.before(seq + 1, SessionRestorePolicy.everything())
         other: Session[OutputT, DepsT] = Session(self._grounds, SessionConfig(id=id, metadata=self.metadata))
-        async with open_logbook(other.store, other.id, other.owner) as logbook:
+        async with other.opened_log() as logbook:
             if logbook.seq:
                 raise ConfigError(f"session {other.id!r} exists already; fork into a new id")
             forked = SessionForked(
@@ -252,9 +264,9 @@ class Session(Generic[OutputT, DepsT]):
         if head == 0:  # nothing in the log of this process: all there was is in the records
             self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
 
-    def opened_log(self) -> AbstractAsyncContextManager[Logbook]:
-        """The session's log, held for the time of the block."""
-        return open_logbook(self.store, self.id, self.owner)
+    def opened_log(self, hurry: Callable[[], bool] = lambda: False) -> AbstractAsyncContextManager[Logbook]:
+        """The session's log, held for the time of the block; while ``hurry()``, only if nobody else has it."""
+        return open_logbook(self.store, self.id, self.owner, self.config.busy_wait, hurry)
 
     def note_start(self, run_id: str) -> ErrorInfo | None:
         """Tell a store that keeps records only that a run begins or goes on. Returns why it could not be."""
@@ -314,6 +326,7 @@ class Session(Generic[OutputT, DepsT]):
 
     async def _through(self, run: Run[OutputT]) -> RunResult[OutputT]:
         """Drive a run right here and return its result."""
+        run.driver = asyncio.current_task()
         async with aclosing(run.advance()) as events:
             async for _ in events:
                 pass

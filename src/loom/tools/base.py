@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
 
 from .._generics import DepsT
-from ..errors import ConfigError, ToolPermissionError
+from ..errors import ConfigError, StoreError, ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
 from ..types import ToolResult, ToolSpec
@@ -30,6 +30,7 @@ __all__ = [
     "ToolHandler",
     "ToolResult",
     "ToolSpec",
+    "Unsaved",
     "checked_name",
     "checked_spec",
 ]
@@ -139,6 +140,18 @@ class ToolContext(RunContext[DepsT]):
         if answer.verdict == "deny":
             raise ToolPermissionError(f"the human declined to answer: {answer.reason or 'no reason given'}")
         return answer.value if answer.verdict == "answer" else True
+
+
+class Unsaved(BaseException):
+    """Raised inside a tool that drives a run of its own when that run could not be written down.
+
+    Derives from BaseException because it is no outcome of the call: the run above stops too, as it was last saved,
+    and both are gone on with by resuming it. ``error`` says what the store said.
+    """
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
