@@ -245,6 +245,16 @@ class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
     attempt: int = 1
 
 
+class ToolRetried(Event, frozen=True, kw_only=True, tag="tool.retried"):
+    """A tool failed and is entered again by itself, after ``delay`` seconds. ``attempt`` is the one that failed."""
+
+    call_id: str
+    name: str
+    attempt: int
+    error: ErrorInfo
+    delay: float = 0.0
+
+
 class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
     """A running tool says how far it is."""
 
@@ -355,6 +365,7 @@ AnyEvent = (
     | ToolRequested
     | ToolDecided
     | ToolStarted
+    | ToolRetried
     | ToolProgress
     | ToolParked
     | ToolFinished

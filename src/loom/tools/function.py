@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
-from ..types import ToolResult, ToolSpec, describe_error, safe_repr
-from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name
+from ..types import ToolResult, ToolRetries, ToolSpec, describe_error, safe_repr
+from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name, checked_spec
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
@@ -54,6 +54,25 @@ class _Facts:
     idempotent: bool = False
     timeout: float | None = None
     strict: bool = False
+    max_calls: int | None = None
+    retries: ToolRetries | None = None
+
+    def spec(self, name: str, description: str, parameters: dict[str, Any]) -> ToolSpec:
+        """The spec with these facts."""
+        return ToolSpec(
+            name=name,
+            description=description,
+            parameters=parameters,
+            read_only=self.read_only,
+            destructive=self.destructive,
+            concurrency_safe=self.concurrency_safe,
+            needs_approval=self.needs_approval,
+            idempotent=self.idempotent,
+            timeout=self.timeout,
+            strict=self.strict,
+            max_calls=self.max_calls,
+            retries=self.retries,
+        )
 
 
 _NO_FACTS = _Facts()
@@ -175,18 +194,8 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
 
         summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
         facts = self._facts
-        spec = ToolSpec(
-            name=self.name,
-            description=summary if facts.description is None else facts.description,
-            parameters=arguments.schema,
-            read_only=facts.read_only,
-            destructive=facts.destructive,
-            concurrency_safe=facts.concurrency_safe,
-            needs_approval=facts.needs_approval,
-            idempotent=facts.idempotent,
-            timeout=facts.timeout,
-            strict=facts.strict,
-        )
+        described = summary if facts.description is None else facts.description
+        spec = facts.spec(self.name, described, arguments.schema)
         self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
         return spec, arguments
 
@@ -211,6 +220,8 @@ def tool(
     idempotent: bool = False,
     timeout: float | None = None,
     strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> _Decorator: ...
 
 
@@ -227,30 +238,29 @@ def tool(
     idempotent: bool = False,
     timeout: float | None = None,
     strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> Any:
     """Make a function a tool: ``@tool``, or ``@tool(read_only=True)``.
 
     The schema comes from the annotations, the description from the docstring's first paragraph unless given.
     ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. ``strict``
-    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. Raises
-    ConfigError for a function a model could not call.
+    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. ``max_calls``
+    is how many calls one run may make; those beyond are refused, which the model reads. ``retries`` is how often the
+    function is called again when it raises, a number or ``ToolRetries``; for read_only and idempotent tools only.
+    A ToolError is the tool's own word and not retried, nor is a timeout. Raises ConfigError for a function a model
+    could not call.
     """
     if func is not None:
         return FunctionTool(_unwrapped(func), local_names=_local_names(func, inspect.currentframe()))
-    if read_only and destructive:
-        raise ConfigError("a tool is either read_only or destructive, not both")
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+    if timeout is not None and not timeout < math.inf:
         raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
+    again = ToolRetries(retries) if isinstance(retries, int) and retries is not False else retries
     facts = _Facts(
-        description,
-        read_only,
-        destructive,
-        concurrency_safe,
-        requires_permission,
-        idempotent,
-        timeout,
-        strict,
-    )
+        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout, strict,
+        max_calls, None if retries == 0 else cast("ToolRetries", again),
+    )  # fmt: skip
+    checked_spec(facts.spec(name if name is not None else "tool", description or "", {}))
 
     def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:
         names = _local_names(func, inspect.currentframe())
