@@ -52,6 +52,11 @@ class OutputSpec(Generic[T]):
         """The JSON Schema, self-contained. Raises ConfigError for a type that has none."""
         return self._built[1]
 
+    @property
+    def adapter(self) -> TypeAdapter[Any]:
+        """What validates a value. Raises ConfigError for a type that has no schema."""
+        return self._built[0]
+
     @functools.cached_property
     def opening(self) -> str:
         """The brackets that an answer may begin with; empty when it is neither object nor array."""

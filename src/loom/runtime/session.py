@@ -311,7 +311,7 @@ class Session(Generic[OutputT, DepsT]):
         make = self._grounds.context
         return make(context, deps) if make else context or RunContext(deps=deps)
 
-    async def begin(self, task: str, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
+    async def begin(self, task: TaskInput, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
         """Run a child's task under an id its parent knows, so that it can be found again."""
         return await self._through(self._new_run(task, None, None, parent, streaming=False, run_id=run_id))
 
