@@ -109,5 +109,5 @@ async def test_the_model_is_shown_the_type() -> None:
 
 @pytest.mark.parametrize("parameters", [int, list[int], str, "Order", 3], ids=str)
 def test_a_type_without_fields_is_a_config_error(parameters: Any) -> None:
-    with pytest.raises(ConfigError, match="shop: .*parameters"):
+    with pytest.raises(ConfigError, match=r"shop: .*parameters"):
         Agent().as_tool(name="shop", description="Buy something.", parameters=parameters)

@@ -24,7 +24,7 @@ from ..tools.output import MIN_LIMIT, OutputCap
 from ..tools.registry import ToolRegistry, reachable
 from ..types import ToolSpec, canonical_json
 from .models import make_model
-from .output import OutputSpec
+from .output import OutputSpec, shared_spec
 from .toolbox import compile_tools
 
 logger = logging.getLogger("loom.governance")
@@ -139,7 +139,7 @@ def memory_store() -> SessionStore:
 
 def output_spec(output_type: Any) -> OutputSpec[Any] | None:
     """What answers must be; None for plain text."""
-    return None if output_type is None or output_type is str else OutputSpec.of(output_type)
+    return None if output_type is None or output_type is str else shared_spec(output_type)
 
 
 def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | None) -> str:

@@ -19,7 +19,7 @@ from ..types import error_text, safe_repr
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["OutputSpec"]
+__all__ = ["OutputSpec", "shared_spec"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -117,6 +117,20 @@ class OutputSpec(Generic[T]):
         required = list(self.schema.get("required", []))
         opening = f"The answer does not fit {self.name}:"
         return OutputInvalid(report(opening, faults, names=self._names, required=required))
+
+
+def shared_spec(output_type: Any) -> OutputSpec[Any]:
+    """The spec of a type, the same one for as many agents as are made of it, while it is among the newest."""
+    try:
+        # Unions are equal in any order, and their order may matter: the words of the type tell them apart.
+        return _spec_of(output_type, safe_repr(output_type))
+    except TypeError:  # an annotation that holds something without a hash
+        return OutputSpec(output_type)
+
+
+@functools.lru_cache(maxsize=128)
+def _spec_of(output_type: Any, words: str) -> OutputSpec[Any]:
+    return OutputSpec(output_type)
 
 
 def _kinds(schema: Any, root: dict[str, Any], depth: int) -> set[str]:

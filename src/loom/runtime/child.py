@@ -23,7 +23,6 @@ from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
 
-
 _TASK: dict[str, Any] = {
     "type": "object",
     "properties": {"task": {"type": "string", "description": "What to do, in full."}},

@@ -102,6 +102,8 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         self._local_names = local_names
         self._arguments: Arguments | None = None
         self._spec: ToolSpec | None = None
+        self._bound: tuple[ToolSpec, Arguments] | None = None
+        self._class_side: FunctionTool[..., Any] | None = None
         self._is_async = _check_kind(func, self.name)
         self.__wrapped__ = func
         self.__name__: str = getattr(func, "__name__", self.name)
@@ -124,8 +126,14 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
     def __get__(self, instance: object | None, owner: type | None = None) -> FunctionTool[Any, Any]:
         if instance is None:
             return self
-        bound = types.MethodType(self.__wrapped__, instance)
-        return FunctionTool(bound, name=self.name, facts=self._facts, local_names=self._local_names)
+        bound: FunctionTool[..., Any] = FunctionTool(
+            types.MethodType(self.__wrapped__, instance),
+            name=self.name,
+            facts=self._facts,
+            local_names=self._local_names,
+        )
+        bound._class_side = self  # what was compiled for one object serves for all
+        return bound
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
@@ -190,6 +198,10 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         return await with_files_read(_as_result(value, self.name), self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
+        known = self._class_side._bound if self._class_side is not None else None
+        if known is not None:
+            self._spec, self._arguments = known
+            return known
         from .functions.arguments import compile_arguments
 
         summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
@@ -197,6 +209,8 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         described = summary if facts.description is None else facts.description
         spec = facts.spec(self.name, described, arguments.schema)
         self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
+        if self._class_side is not None:
+            self._class_side._bound = spec, arguments
         return spec, arguments
 
 
@@ -272,7 +286,9 @@ def tool(
 def as_handler(candidate: object) -> ToolHandler:
     """A handler from a handler, an object with ``tool`` and ``invoke``, or a bare function.
 
-    A plain function gives the same handler each time. Raises ConfigError for anything else.
+    A plain function gives the same handler each time, and what is compiled for a method serves all its objects: web
+    products make an agent per request. It is kept on the function, so it dies with it. Raises ConfigError for
+    anything else.
     """
     if isinstance(candidate, ToolHandler):
         return candidate
@@ -284,19 +300,26 @@ def as_handler(candidate: object) -> ToolHandler:
         has_invoke = hasattr(candidate, "invoke") or hasattr(candidate, "invoke_in_context")
         if has_invoke and isinstance(getattr(candidate, "tool", None), ToolSpec):
             return cast("ToolHandler", candidate)
-    elif isinstance(candidate, types.FunctionType):
-        known = candidate.__dict__.get("__loom_tool__")
-        if isinstance(known, FunctionTool) and known.__wrapped__ is candidate:
-            return cast("FunctionTool[..., Any]", known)
-        made: FunctionTool[..., Any] = FunctionTool(candidate)
-        candidate.__dict__["__loom_tool__"] = made
-        return made
+    elif isinstance(candidate, types.FunctionType | functools.partial):
+        return _kept_tool(cast("Callable[..., Any]", candidate))
+    elif isinstance(candidate, types.MethodType) and isinstance(candidate.__func__, types.FunctionType):
+        return _kept_tool(candidate.__func__).__get__(candidate.__self__)
     elif callable(candidate):
         return FunctionTool(candidate)
     raise ConfigError(
         f"{safe_repr(candidate)} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
         "or must be a function"
     )
+
+
+def _kept_tool(func: Callable[..., Any]) -> FunctionTool[..., Any]:
+    """The one tool of a function or partial, which is kept on it."""
+    known = func.__dict__.get("__loom_tool__")
+    if isinstance(known, FunctionTool) and known.__wrapped__ is func:
+        return cast("FunctionTool[..., Any]", known)
+    made: FunctionTool[..., Any] = FunctionTool(func)
+    func.__dict__["__loom_tool__"] = made
+    return made
 
 
 def _has_tool(candidate: Any) -> bool:
