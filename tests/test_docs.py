@@ -33,6 +33,7 @@ from urllib.parse import unquote
 
 import pytest
 
+import sample_types
 from loom.testing.model_server import ModelServer
 from loom.testing.scripted import call
 from markdown_blocks import Block, anchors, blocks, links
@@ -396,3 +397,16 @@ def test_a_failing_program_fails_where_the_page_says(tmp_path: Path) -> None:
         run(program, types.ModuleType("__main__"))
     assert raised.traceback[-1].path == page
     assert raised.traceback[-1].lineno == 5  # counted from 0
+
+
+def test_a_sample_becomes_a_module_that_checkers_read(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "text\n\n```python\nfrom asyncio import sleep\n```\n\nand then\n\n<!-- continues -->\n"
+        "```python\nawait sleep(0)\nwrong = 1 + 'x'\n```\n\n```python\nimport os\n```\n",
+        encoding="utf-8",
+    )
+    first, second = (sample_types.as_module(program) for program in sample_types.samples(page))
+    assert first.splitlines()[11] == "    wrong = 1 + 'x'", "on the line it has on its page"
+    assert "async def sample() -> None:" in first
+    assert second.strip() == "import os"

@@ -76,7 +76,7 @@ FLOORS = {
         "auth", "heartbeat", "hitl", "llm", "mcp", "media", "routing", "search", "skills", "sources", "store",
         "telemetry", "testing", "tools",
     ],
-    "assembly": ["assembly", "loop", "loop_events", "short_replies"],
+    "assembly": ["assembly", "loop", "loop_events", "loop_hooks", "short_replies"],
     "public": ["agent", "compat", "orchestration", "runtime"],
     "applications": ["cli", "distributed", "server"],
 }

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from threading import RLock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm, Unpack
+
     from .assembly.task_type import TaskType
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
@@ -39,17 +41,32 @@ _making = RLock()
 """Held while parts are made on first use, since an agent may serve several threads."""
 
 
+class _AgentOptions(TypedDict, total=False):
+    """What an agent may be declared with, beside what its type depends on; for type checkers."""
+
+    model: AnyModel
+    instructions: str | Instructions
+    tools: Sequence[Any]
+    capabilities: Sequence[Any]
+    runtime: Runtime | None
+    generation: Generation | None
+    session_store: SessionStore | None
+    human: Human | Callable[..., Any] | None
+    governance: GovernancePolicy | None
+    safety_rules: Sequence[SafetyRule]
+
+
 class Agent(Generic[OutputT, DepsT]):
     """An agent, declared: a model, instructions, tools, and how they may be used.
 
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
     else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
     ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
-    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
-    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
-    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
-    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
-    ``runtime``.
+    ``output_type`` (pydantic model, dataclass, TypedDict, ``list[int]``, ``Cat | Dog``, a ``Literal``) makes
+    ``result.output`` a validated value of it. ``deps`` is any object that tools get in their context. ``human``
+    answers requests while the process lives: an object with ``ask`` or a function; without one a run that needs
+    an answer waits. ``session_store`` keeps sessions; without one they live in memory. ``governance`` and
+    ``safety_rules`` replace and add to those of ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -61,6 +78,15 @@ class Agent(Generic[OutputT, DepsT]):
         "session_store", "tools",
     )  # fmt: skip
 
+    # Two, because a checker knows what an agent without an output_type answers with only from its default.
+    @overload
+    def __init__(
+        self, *, output_type: None = None, deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, output_type: TypeForm[OutputT], deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
     def __init__(
         self,
         *,
@@ -71,7 +97,7 @@ class Agent(Generic[OutputT, DepsT]):
         runtime: Runtime | None = None,
         generation: Generation | None = None,
         session_store: SessionStore | None = None,
-        output_type: type[OutputT] | None = None,
+        output_type: Any = None,
         deps: DepsT | None = None,
         human: Human | Callable[..., Any] | None = None,
         governance: GovernancePolicy | None = None,
@@ -141,12 +167,15 @@ class Agent(Generic[OutputT, DepsT]):
         if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
         if config.id is not None and self._waiting and config.id in self._waiting:
-            return self._waiting[config.id]
+            waiting = self._waiting[config.id]
+            if waiting.closed:
+                waiting = self._waiting[config.id] = waiting.again()
+            return waiting
         with _making:  # two threads that ask for the same id must get the same session
             if self._sessions is None:
                 self._sessions = WeakValueDictionary()
             known = self._sessions.get(config.id) if config.id is not None else None
-            if known is not None:
+            if known is not None and not known.closed:
                 known.metadata.update(config.to_metadata())
                 return known
             opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
@@ -207,10 +236,12 @@ class Agent(Generic[OutputT, DepsT]):
 
     async def aclose(self) -> None:
         """Let go of the provider's connections and the session store."""
-        if self._engine is not None:
-            await self._engine.provider.aclose()
-        if self.session_store is not None:
-            await self.session_store.aclose()
+        try:
+            if self._engine is not None:
+                await self._engine.provider.aclose()
+        finally:
+            if self.session_store is not None:
+                await self.session_store.aclose()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -363,6 +394,7 @@ def _check_names(tools: Sequence[Any]) -> None:
 def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     """Run a coroutine to its end from code that is not async, wherever it is called."""
     import asyncio
+    import contextvars
     import threading
 
     try:
@@ -370,7 +402,8 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     except RuntimeError:
         return asyncio.run(work)
     outcome: list[Any] = []
-    thread = threading.Thread(target=lambda: outcome.append(_caught(work)), name="loom-run-sync")
+    context = contextvars.copy_context()  # the caller's variables: who is asking, which trace this is
+    thread = threading.Thread(target=lambda: outcome.append(context.run(_caught, work)), name="loom-run-sync")
     thread.start()
     thread.join()
     if isinstance(outcome[0], BaseException):

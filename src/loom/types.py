@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -92,10 +92,13 @@ class Keyed:
 class ContentPart(Struct, frozen=True, tag_field="type", omit_defaults=True):
     """One piece of a message that is more than text. The family is closed: it is ``Part``."""
 
+    type: ClassVar[str]
+
 
 class TextPart(ContentPart, frozen=True, tag="text"):
     """A run of text."""
 
+    type: ClassVar[Literal["text"]] = "text"
     text: str
 
 
@@ -107,17 +110,25 @@ class _MediaPart(ContentPart, frozen=True):
 class ImagePart(_MediaPart, frozen=True, tag="image"):
     """An image. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["image"]] = "image"
+
 
 class AudioPart(_MediaPart, frozen=True, tag="audio"):
     """A sound. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["audio"]] = "audio"
 
 
 class VideoPart(_MediaPart, frozen=True, tag="video"):
     """A video. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["video"]] = "video"
+
 
 class FilePart(_MediaPart, frozen=True, tag="file"):
     """A document such as a PDF. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["file"]] = "file"
 
 
 class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
@@ -127,6 +138,7 @@ class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
     can read signatures and data, so no other is sent them. Without an origin it goes to whichever asks.
     """
 
+    type: ClassVar[Literal["thinking"]] = "thinking"
     text: str = ""
     signature: str | None = None
     data: str | None = None
@@ -139,6 +151,7 @@ class OpaquePart(ContentPart, frozen=True, tag="opaque"):
     ``data`` is its JSON text and goes back, in its place, over the wire ``origin`` and over no other.
     """
 
+    type: ClassVar[Literal["opaque"]] = "opaque"
     origin: str
     data: str
 
@@ -149,6 +162,7 @@ class CallPart(ContentPart, frozen=True, tag="call"):
     Only there when something follows the call: services that think between calls want the order back.
     """
 
+    type: ClassVar[Literal["call"]] = "call"
     index: int
 
 
@@ -164,8 +178,24 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     signature: str | None = None
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """Something a reply says it rests on: a page, a search result, a document.
+
+    ``url`` is empty for what has no address, such as a document that was attached. ``text`` is what of it was cited
+    or shown. It is what the model's service says, and no more checked than the rest of a reply.
+    """
+
+    url: str = ""
+    title: str = ""
+    text: str = ""
+
+    def filled(self, other: Source) -> Source:
+        """This source, with the title and text of ``other`` where it has none."""
+        return Source(self.url, self.title or other.title, self.text or other.text)
+
+
 class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
-    """One thing said in a conversation.
+    """One thing said in a conversation. ``sources`` are what a reply rests on; they are sent to no service.
 
     The instance ``__dict__`` belongs to the wires: each keeps its encoding of this message there under
     its own name, so that a message is encoded once however often it is sent. It is not part of the value.
@@ -177,10 +207,11 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
     tool_call_id: str | None = None
     name: str | None = None
     is_error: bool = False
+    sources: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         # Lists, as users write and decoders read them, would make equal messages unequal.
-        for name in ("content", "tool_calls"):
+        for name in ("content", "tool_calls", "sources"):
             value: Any = getattr(self, name)
             if value.__class__ is list:
                 force_setattr(self, name, tuple(value))
@@ -233,6 +264,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 class ChatResponse(Struct, frozen=True, omit_defaults=True):
     """One whole reply of a model. ``attempts`` are the models asked for it in order, where several may be."""
 
+    type: ClassVar[Literal["response"]] = "response"
     message: ChatMessage
     usage: Usage = Usage()
     stop_reason: StopReason = StopReason.UNKNOWN

@@ -9,7 +9,7 @@ from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import ConfigError
 from ..kernel.engine import no_price
-from ..llm.base import LLMProvider
+from ..llm.base import LLMProvider, as_provider
 from ..types import Usage
 from .prices import pricer
 from .providers import make_provider, settled
@@ -45,7 +45,7 @@ def make_model(model: AnyModel, *, priced: bool = False) -> LiveModel:
         provider = parts.candidate(model).provider
         return LiveModel(provider, None, parts.price, parts.unpriced)
     if callable(getattr(model, "chat", None)):
-        return LiveModel(model, None, no_price, (type(model).__name__,))
+        return LiveModel(as_provider(model), None, no_price, (type(model).__name__,))
     raise ConfigError(
         f"{model!r} is not a model: pass Model.anthropic(...), 'provider:name' or a provider object"
     )

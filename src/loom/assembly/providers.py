@@ -66,7 +66,7 @@ def make_provider(
             "OpenAI's chat completions use Model.compatible(name, base_url=...)"
         )
     wire = _wire(model, vendor)
-    base_url, query = _address(model, vendor, environ)
+    base_url, query = _address(model, vendor, environ, wire)
     official = base_url == vendor.base_url or (vendor.whole and base_url.endswith(vendor.whole))
     options: dict[str, Any] = {
         "base_url": base_url,
@@ -81,6 +81,7 @@ def make_provider(
         # Quirks are those of the vendor's usual wire.
         **(vendor.quirks if wire == vendor.wire else {}),
         **(vendor.official_quirks if wire == vendor.wire and official else {}),
+        **(vendor.responses_quirks if wire == "responses" else {}),
     }
     if wire in ("openai", "responses"):
         options["organization"] = model.organization
@@ -178,7 +179,9 @@ def _structured(model: Model) -> dict[str, Any]:
     return {"structured": info.structured} if info is not None and known else {}
 
 
-def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _address(
+    model: Model, vendor: Vendor, environ: Mapping[str, str], wire: str = ""
+) -> tuple[str, dict[str, str]]:
     """The base URL, complete with what the vendor's addresses end in, and what goes with every request."""
     base_url = model.api_base or environ.get(vendor.base_url_env, "").strip() or vendor.base_url
     if not base_url:
@@ -192,6 +195,8 @@ def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[
     parts = urlsplit(base_url)
     if not vendor.path or parts.path.endswith(vendor.whole):
         return base_url, {}
+    if wire == "responses" and vendor.whole:
+        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + vendor.whole)), {}
     query = {name: environ.get(env, "").strip() or usual for name, (env, usual) in vendor.query.items()}
     path = parts.path.rstrip("/") + vendor.path.format(model=quote(model.name, safe=""))
     return urlunsplit(parts._replace(path=path)), query

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import AuthenticationError
+from ..llm.base import as_provider
 from ..llm.fallback import Candidate, FallbackProvider, KeylessProvider, goes_on
 from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model
@@ -47,7 +48,8 @@ class Parts:
             return Candidate(provider, label=model.identifier)
         if isinstance(model, str):
             return self._single(Model.parse(model), spare)
-        return Candidate(model, label=self._label(Candidate(model).name, None))
+        live = as_provider(model)
+        return Candidate(live, label=self._label(Candidate(live).name, None))
 
     def _single(self, model: Model, spare: bool) -> Candidate:
         model = settled(model)

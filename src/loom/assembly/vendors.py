@@ -16,14 +16,20 @@ from typing import Any
 class Vendor:
     """One row: which wire, where, which variables, which oddities.
 
-    ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
-    wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
-    in ``whole``), not at servers that imitate it. ``families`` are names in common use that the vendor does not
-    take: a living member of the family is asked for. ``keyless`` says that it may be asked without a key,
-    ``responses`` that it speaks OpenAI's Responses API too, for who asks for it.
+        ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
+        wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
+    <<<<<<< HEAD
+        in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
+        take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
+        too, for who asks for it, with ``responses_quirks``; below ``whole``, where there is one.
+    =======
+        in ``whole``), not at servers that imitate it. ``families`` are names in common use that the vendor does not
+        take: a living member of the family is asked for. ``keyless`` says that it may be asked without a key,
+        ``responses`` that it speaks OpenAI's Responses API too, for who asks for it.
+    >>>>>>> main
 
-    ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
-    ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
+        ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
+        ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
     """
 
     wire: str
@@ -39,6 +45,7 @@ class Vendor:
     whole: str = ""
     query: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     responses: bool = False
+    responses_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def wires(self) -> dict[str, str]:
@@ -106,6 +113,8 @@ VENDORS: dict[str, Vendor] = {
         ("GROQ_API_KEY",),
         "openai/gpt-oss-120b",
         quirks={"structured": "json"},
+        responses=True,
+        responses_quirks={"encrypted_reasoning": False},
     ),
     "mistral": Vendor(
         "openai",
@@ -114,7 +123,12 @@ VENDORS: dict[str, Vendor] = {
         ("MISTRAL_API_KEY",),
         "mistral-small-latest",
         # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False, "reasoning_as": "parts"},
+        quirks={
+            "include_usage": False,
+            "reasoning_as": "parts",
+            "documents_as": "document_url",
+            "short_call_ids": True,
+        },
     ),
     "openrouter": Vendor(
         "openai",
@@ -161,6 +175,8 @@ VENDORS: dict[str, Vendor] = {
         path="/openai/deployments/{model}",
         whole="/openai/v1",
         query={"api-version": ("OPENAI_API_VERSION", "2024-10-21")},
+        responses=True,
+        responses_quirks={"key_header": "api-key"},
     ),
     "ollama": Vendor(
         "openai",

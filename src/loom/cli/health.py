@@ -222,7 +222,9 @@ def _check_pages(path: Path) -> None:
 
 async def _read_all(store: SessionStore) -> tuple[int, int, int]:
     runs = store.list_runs()
-    session_ids = {record.id for record in store.list_sessions()} | {run.session_id for run in runs}
+    session_ids = {record.id for record in store.list_sessions(children=True)} | {
+        run.session_id for run in runs
+    }
     events = left = 0
     for session_id in session_ids:
         left += len(await store.unfinished_runs(session_id))

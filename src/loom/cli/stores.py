@@ -87,11 +87,14 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
 
 
 def summaries(store: SessionStore) -> list[SessionSummary]:
-    """All sessions, the one used last first."""
-    records = {record.id: record for record in store.list_sessions()}
+    """All sessions that belong to no other, the one used last first."""
+    everything = store.list_sessions(children=True)
+    records = {record.id: record for record in everything if record.parent is None}
+    children = {record.id for record in everything if record.parent is not None}
     runs: dict[str, list[RunRecord]] = {session_id: [] for session_id in records}
     for run in store.list_runs():
-        runs.setdefault(run.session_id, []).append(run)
+        if run.session_id not in children:
+            runs.setdefault(run.session_id, []).append(run)
     found = [_summary(session_id, records.get(session_id), of_it) for session_id, of_it in runs.items()]
     return sorted(found, key=lambda summary: summary.updated, reverse=True)
 

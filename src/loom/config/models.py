@@ -15,11 +15,11 @@ from ..types import ChatMessage
 from .model import Model
 
 if TYPE_CHECKING:
-    from ..llm.base import LLMProvider
+    from ..llm.base import SupportsChat
 
 __all__ = ["AnyModel", "FallbackModel", "RoutedModel"]
 
-AnyModel: TypeAlias = "Model | FallbackModel | RoutedModel | LLMProvider | str"
+AnyModel: TypeAlias = "Model | FallbackModel | RoutedModel | SupportsChat | str"
 """What an agent takes as its model."""
 
 
@@ -153,7 +153,10 @@ def _checked(owner: str, model: Any) -> AnyModel:
     if isinstance(model, Model | FallbackModel | RoutedModel):
         return model
     if callable(getattr(model, "chat", None)) and not isinstance(model, type):
-        provider: LLMProvider = model
+        from ..llm.base import as_provider  # most declarations name no live provider
+
+        as_provider(model)
+        provider: SupportsChat = model
         return provider
     raise ConfigError(
         f"{owner} cannot ask {model!r}: give Model.anthropic(...), 'provider:name' or a provider object"

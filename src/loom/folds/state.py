@@ -115,6 +115,7 @@ class State(Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     limit: LimitReached | None = None
     cancelling: bool = False
+    cancel_reason: str = ""
     denied: tuple[str, ...] = ()
     streak: int = 0
     streak_of: bytes = b""
@@ -224,7 +225,7 @@ def _run_resumed(state: State, event: RunResumed) -> State:
 
 
 def _cancel_requested(state: State, event: CancelRequested) -> State:
-    return replace(state, cancelling=True)
+    return replace(state, cancelling=True, cancel_reason=state.cancel_reason or event.reason)
 
 
 def _limit_reached(state: State, event: LimitReached) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -26,7 +27,9 @@ async def ask_human(scope: Scope, state: State, step: object) -> AsyncGenerator[
     for request in state.requests:
         try:
             with scope.budget.resting():
-                answer = await scope.human.ask(request)
+                answer: Any = scope.human.ask(request)
+                if inspect.isawaitable(answer):
+                    answer = await answer
             kept = None if answer is None else checked(answer, request, scope.engine.clock())
         except BaseException as error:
             if passes(error):

@@ -109,7 +109,7 @@ class AgentTool(SpecFacts, ToolHandler):
     def _child(self, session_id: str, key: str, scope: Any) -> tuple[Session[Any, Any], str]:
         mark = hashlib.sha256(key.encode()).hexdigest()[:24]
         grounds = replace(self._grounds(), store=scope.store or self._scratch(), records=False)
-        return Session(grounds, SessionConfig(id=f"{session_id}/{mark}")), f"run_{mark}"
+        return Session(grounds, SessionConfig(id=f"{session_id}/{mark}", parent=session_id)), f"run_{mark}"
 
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
         """Start or resume the child and return its answer; leave the tool while the child waits."""

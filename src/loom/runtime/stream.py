@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, TracebackType
 from typing import TYPE_CHECKING, Generic, Self, cast
 
 from .._generics import OutputT
-from ..events import Event
+from ..events import AnyEvent
 from .turn import READING
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Stream(Generic[OutputT]):
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Awaitable[Event]:
+    def __anext__(self) -> Awaitable[AnyEvent]:
         run = self._run
         run.reads += 1
         run.driver = asyncio.current_task()
@@ -54,7 +54,7 @@ class Stream(Generic[OutputT]):
     @property
     def unread(self) -> bool:
         """Whether the stream stands still, because nobody reads on."""
-        events = cast("AsyncGeneratorType[Event, None]", self._events)
+        events = cast("AsyncGeneratorType[AnyEvent, None]", self._events)
         return events.ag_frame is not None and not events.ag_running
 
     @property
