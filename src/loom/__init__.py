@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ToolParked,
         ToolProgress,
         ToolRequested,
+        ToolRetried,
         ToolStarted,
     )
     from .hitl.base import Human
@@ -143,6 +144,7 @@ _HOMES = {
     "ToolRequested": ".events",
     "ToolResult": ".types",
     "ToolSpec": ".types",
+    "ToolRetried": ".events",
     "ToolStarted": ".events",
     "TranscriptRecord": ".store.base",
     "Usage": ".types",
@@ -225,6 +227,7 @@ __all__ = [
     "ToolRegistry",
     "ToolRequested",
     "ToolResult",
+    "ToolRetried",
     "ToolSpec",
     "ToolStarted",
     "TranscriptRecord",

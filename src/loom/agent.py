@@ -17,6 +17,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from typing_extensions import TypeForm, Unpack
 
+    from .assembly.task_type import TaskType
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
     from .hitl.base import Human
@@ -193,17 +194,30 @@ class Agent(Generic[OutputT, DepsT]):
         """Stop calling ``handler`` for ``name``."""
         self.hooks.off(name, handler)
 
-    def as_tool(self, *, name: str, description: str) -> AgentTool:
+    def as_tool(self, *, name: str, description: str, parameters: Any = None) -> AgentTool:
         """This agent as a tool of another one.
 
+        ``parameters`` is what it is asked: a pydantic model, dataclass, TypedDict or Struct, whose validated values
+        are its task's input. Without it that is one text, ``task``. Raises ConfigError for a type without fields.
         Its runs share the other's budget, store and human. What the other may not do, they may not do either: its
         modes, rules, vetoes, rates and gates hold for them beside those of this agent, the strictest wins.
         """
         from .runtime.child import AgentTool
 
         return AgentTool(
-            self.grounds, name=name, description=description, scratch=self._scratch_store, within=self._reach
+            self.grounds,
+            name=name,
+            description=description,
+            scratch=self._scratch_store,
+            within=self._reach,
+            reader=None if parameters is None else self._task_type(parameters, name),
         )
+
+    @staticmethod
+    def _task_type(parameters: Any, name: str) -> TaskType:
+        from .assembly.task_type import TaskType
+
+        return TaskType(parameters, name)
 
     def check(self) -> list[RuleCheck]:
         """What each rule and veto of this agent touches, and whether it guards anything. Asks no model, needs no key.
@@ -318,7 +332,7 @@ class Agent(Generic[OutputT, DepsT]):
             self._scratch = memory_store()
         return self._scratch
 
-    def _parser(self) -> Callable[[str], Any] | None:
+    def _parser(self) -> Callable[[str, RunContext[Any]], Any] | None:
         if self.output_type is None or self.output_type is str:
             return None
         from .assembly.build import output_spec

@@ -279,6 +279,17 @@ class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
     attempt: int = 1
 
 
+class ToolRetried(Event, frozen=True, kw_only=True, tag="tool.retried"):
+    """A tool failed and is entered again by itself, after ``delay`` seconds. ``attempt`` is the one that failed."""
+
+    type: ClassVar[Literal["tool.retried"]] = "tool.retried"
+    call_id: str
+    name: str
+    attempt: int
+    error: ErrorInfo
+    delay: float = 0.0
+
+
 class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
     """A running tool says how far it is."""
 
@@ -398,6 +409,7 @@ AnyEvent = (
     | ToolRequested
     | ToolDecided
     | ToolStarted
+    | ToolRetried
     | ToolProgress
     | ToolParked
     | ToolFinished

@@ -275,12 +275,35 @@ class ChatResponse(Struct, frozen=True, omit_defaults=True):
 # --- tools ----------------------------------------------------------------------------------------
 
 
+class ToolRetries(Struct, frozen=True, omit_defaults=True):
+    """How often a tool that failed is entered again by itself, and after how many seconds.
+
+    ``times`` are attempts after the first. Before the n-th of them ``delay * factor ** (n - 1)`` seconds pass,
+    ``longest`` at most.
+    """
+
+    times: int
+    delay: float = 0.5
+    factor: float = 2.0
+    longest: float = 30.0
+
+    def pause(self, failed: int) -> float:
+        """Seconds to wait after ``failed`` attempts."""
+        if self.delay == 0:
+            return 0.0
+        try:
+            return min(self.delay * self.factor ** (failed - 1), self.longest)
+        except OverflowError:
+            return self.longest
+
+
 class ToolSpec(Struct, frozen=True, omit_defaults=True):
     """What a tool is: what the model sees (first three fields) and the facts governance needs.
 
     ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
     ``timeout`` is in seconds; None means the runtime's default. ``strict`` refuses near-miss arguments, such as
-    ``"5"`` for a number, which are else read as they were meant.
+    ``"5"`` for a number, which are else read as they were meant. ``max_calls`` is how many calls one run may make.
+    ``retries`` is for tools that are read_only or idempotent.
     """
 
     name: str
@@ -294,6 +317,8 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     meta: dict[str, Any] | None = None
     strict: bool = False
+    max_calls: int | None = None
+    retries: ToolRetries | None = None
 
     @property
     def asks(self) -> bool:

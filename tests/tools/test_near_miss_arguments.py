@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -331,6 +331,7 @@ SCHEMAS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(SCHEMAS, VALUES)
 def test_reading_twice_changes_nothing_more(schema: dict[str, Any], value: Any) -> None:
     root = {"type": "object", "properties": {"x": schema}}
@@ -339,6 +340,7 @@ def test_reading_twice_changes_nothing_more(schema: dict[str, Any], value: Any) 
     assert repr(mended(root, once)) == repr(once)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_loose_json_reads_json_and_python(value: Any) -> None:
     assert loose_json(msgspec.json.encode(value).decode()) == value

@@ -21,12 +21,12 @@ from ..policies.profile import Runtime
 from ..policies.rule_check import check_rules, refuse_idle_rules
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
-from ..tools.base import ToolHandler
+from ..tools.base import RunContext, ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
 from ..tools.registry import ToolRegistry, reachable
 from ..types import ToolSpec, canonical_json
 from .models import make_model
-from .output import OutputSpec
+from .output import OutputSpec, shared_spec
 from .toolbox import compile_tools
 
 logger = logging.getLogger("loom.governance")
@@ -59,10 +59,10 @@ class TypedOutput:
         """See OutputGate."""
         return self._spec.opening
 
-    def judge(self, text: str) -> str | None:
+    def judge(self, text: str, context: RunContext[Any]) -> str | None:
         """See OutputGate."""
         try:
-            self._spec.parse(text)
+            self._spec.parse(text, context)
         except OutputInvalid as error:
             return str(error)
         return None
@@ -141,7 +141,7 @@ def memory_store() -> SessionStore:
 
 def output_spec(output_type: Any) -> OutputSpec[Any] | None:
     """What answers must be; None for plain text."""
-    return None if output_type is None or output_type is str else OutputSpec.of(output_type)
+    return None if output_type is None or output_type is str else shared_spec(output_type)
 
 
 def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | None) -> str:

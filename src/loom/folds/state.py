@@ -83,7 +83,10 @@ class Call(Struct, frozen=True):
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """A run so far. ``own`` is the position in ``transcript`` where this run's messages begin."""
+    """A run so far. ``own`` is the position in ``transcript`` where this run's messages begin.
+
+    ``called`` is how many calls of each tool were entered and have their result.
+    """
 
     run_id: str = ""
     session_id: str = ""
@@ -95,6 +98,7 @@ class State(Struct, frozen=True, kw_only=True):
     own: int = 0
     iterations: int = 0
     tool_calls: int = 0
+    called: dict[str, int] = {}
     usage: Usage = Usage()
     known_cost: float = 0.0
     priced: bool = True
@@ -303,7 +307,10 @@ def _tool_finished(state: State, event: ToolFinished) -> State:
     )
     requests = tuple(request for request in state.requests if request.call_id != call.id)
     spent = state.tool_calls + (call.attempt > 0)
-    state = _with_call(replace(state, tool_calls=spent, requests=requests), call)
+    called = state.called
+    if call.attempt > 0:
+        called = {**called, call.name: called.get(call.name, 0) + 1}
+    state = _with_call(replace(state, tool_calls=spent, called=called, requests=requests), call)
     return _close_round(state) if all(c.phase is Phase.FINISHED for c in state.calls) else state
 
 

@@ -15,6 +15,7 @@ from .case import Case, finished, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .foreign import passes
+from .repeats import call_limit
 from .toolpath import allow, deny, permission, rate_limit, veto
 
 logger = logging.getLogger("loom.tools")
@@ -44,6 +45,8 @@ def _answered(case: Case) -> list[Event]:
     # guard: tests/kernel/test_approvals.py -k after_the_question
     if ruling.action != "deny" and permission(case).action == "deny":
         ruling = permission(case)
+    if ruling.action != "deny":
+        ruling = call_limit(case)
     if ruling.action != "deny":
         ruling = rate_limit(case)
     if ruling.action == "deny":

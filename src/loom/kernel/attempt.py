@@ -32,14 +32,17 @@ class Attempt:
 
     It ended with ``error`` or, when that is None, with ``result``. ``expired`` says that its time was up,
     ``left`` that it goes on although it was told to stop; whatever it comes to then is heard by nobody.
+    ``delay`` is how many seconds pass before the tool is entered; its timeout counts from then.
     """
 
     __slots__ = (
-        "_context", "_loop", "_tell", "_timer", "_told", "_work", "began", "case", "error", "expired", "left",
+        "_context", "_delay", "_loop", "_tell", "_timer", "_told", "_work", "began", "case", "error", "expired", "left",
         "over", "result", "seconds",
     )  # fmt: skip
 
-    def __init__(self, case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, case: Case, context: ToolContext[Any] | None, tell: Callable[[], None], delay: float = 0.0
+    ) -> None:
         engine = case.scope.engine
         self.case = case
         self.seconds = engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
@@ -49,10 +52,13 @@ class Attempt:
         self.expired = self.left = self.over = self._told = False
         self._context = context
         self._tell = tell
+        self._delay = delay
         self._loop = asyncio.get_running_loop()
         self._work: asyncio.Task[None] = self._loop.create_task(self._enter(), name=f"loom {case.spec.name}")
         self._work.add_done_callback(self._ended)
-        self._timer = None if self.seconds == inf else self._loop.call_later(self.seconds, self._expire)
+        self._timer = (
+            None if self.seconds == inf else self._loop.call_later(delay + self.seconds, self._expire)
+        )
 
     @property
     def stopped(self) -> bool:
@@ -78,6 +84,8 @@ class Attempt:
         case = self.case
         INSIDE.set(case.scope.chain)
         try:
+            if self._delay:
+                await asyncio.sleep(self._delay)
             in_context = getattr(case.handler, "invoke_in_context", None)
             if in_context is not None:
                 result = await in_context(case.arguments, self._context)

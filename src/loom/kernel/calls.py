@@ -15,6 +15,7 @@ from .attempt import Attempt
 from .case import Case, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
+from .repeats import Retry, retry_of
 from .toolpath import execute, observe
 
 Batch = list[Event]
@@ -91,8 +92,10 @@ async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncG
             # First what is not kept: whoever listens may leave there, and nothing taken may be lost by that.
             for event in feed.live():
                 yield event
-            if kept := await _picked_up(feed, pending):
+            kept, again = await _picked_up(feed, pending)
+            if kept:
                 yield kept
+            pending += [_begin(scope, retry.case, feed, retry.delay) for retry in again]
         for event in feed.live():
             yield event
     finally:
@@ -105,26 +108,33 @@ async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncG
         raise feed.unsaved
 
 
-def _begin(scope: Scope, case: Case, feed: Feed) -> Attempt:
+def _begin(scope: Scope, case: Case, feed: Feed, delay: float = 0.0) -> Attempt:
     feed.open.add(case.call.id)
     context = _context(scope, case, feed) if _wants_context(case.handler) else None
-    return execute(case, context, feed.wake)
+    return execute(case, context, feed.wake, delay)
 
 
-async def _picked_up(feed: Feed, pending: list[Attempt]) -> list[Event]:
-    """What is to be kept: what was posted, and what came of the calls that are over, then pending no more."""
+async def _picked_up(feed: Feed, pending: list[Attempt]) -> tuple[list[Event], list[Retry]]:
+    """What is to be kept: what was posted, and what came of the calls that are over, then pending no more.
+
+    Also the calls that failed and are entered again, once that is kept.
+    """
     over = [attempt for attempt in pending if attempt.over]
     seen: list[Event] = []
+    again: list[Retry] = []
     for attempt in over:
         if isinstance(attempt.error, Unsaved):
             feed.unsaved = attempt.error.error
+        elif (retry := retry_of(attempt)) is not None:
+            seen += retry.events
+            again.append(retry)
         else:
             seen += await observe(attempt)
     # Only from here on is anything taken: observing may wait for the disk, and be cancelled then.
     for attempt in over:
         feed.open.discard(attempt.case.call.id)
         pending.remove(attempt)
-    return [*feed.kept(), *seen]
+    return [*feed.kept(), *seen], again
 
 
 def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:

@@ -44,7 +44,7 @@ class OutputGate(Protocol):
         """The brackets a reply that passes may begin with, to show it while it grows; empty for no showing."""
         ...
 
-    def judge(self, text: str) -> str | None:
+    def judge(self, text: str, context: RunContext[Any]) -> str | None:
         """None when the reply passes, else the critique the model is given."""
         ...
 

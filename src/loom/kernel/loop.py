@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, ToolFinished
-from ..folds.state import Call, Phase, State
+from ..folds.state import Call, Phase, State, fold
 from ..types import ErrorInfo, RunState, ToolResult
 from .answers import carry_out, recover
 from .asking import ask_model
@@ -202,8 +202,11 @@ def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> 
 
 async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
     events: list[Event] = []
+    decided: list[Event] = []
     for call in step.calls:
-        events += await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
+        state = fold(decided, state)  # a limit of calls counts those that were allowed just now
+        decided = await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
+        events += decided
     denied = next((e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"), None)
     if denied is not None and scope.stops_on_denial:
         events.append(ErrorRaised(error=ErrorInfo("tool_denied", denied.result.text)))
@@ -255,7 +258,7 @@ def _settled_text(call: Call) -> str:
 
 async def _judge(scope: Scope, state: State, step: Judge) -> Deeds:
     assert scope.engine.output_gate is not None
-    async for batch in judge_reply(scope.engine.output_gate, state):
+    async for batch in judge_reply(scope.engine.output_gate, state, scope.context):
         yield batch
 
 

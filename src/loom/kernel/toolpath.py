@@ -1,4 +1,4 @@
-"""The one governed path of every tool call: hook -> permission -> veto -> rate limit -> execute -> observe.
+"""The one governed path of every tool call: hook -> permission -> veto -> limits -> execute -> observe.
 
 One function a word. Each decision is an event with its source and reason, durable before the effect. A yes
 is bound to the digest of exactly what will run (``kernel/consent.py``) and is checked again right before it runs.
@@ -45,9 +45,15 @@ from .consent import approval_request
 from .engine import Scope
 from .foreign import described
 from .hooks import Hooks
+from .repeats import call_limit
 
 _ALLOW = Ruling("allow", "permission")
-_DENIAL_TEXT = {"veto": "Vetoed", "hook": "Hook denied", "rate_limit": "Rate limit"}
+_DENIAL_TEXT = {
+    "veto": "Vetoed",
+    "hook": "Hook denied",
+    "rate_limit": "Rate limit",
+    "max_calls": "Call limit",
+}
 
 
 # --- decide -----------------------------------------------------------------------------------------
@@ -61,6 +67,8 @@ async def decide(scope: Scope, state: State, call: Call) -> list[Event]:
         if asked.action != "deny":
             asked = stricter(asked, permission(case))
         ruling = asked if asked.action == "deny" else stricter(asked, veto(case))
+        if ruling.action != "deny":
+            ruling = stricter(ruling, call_limit(case))
         if ruling.action == "allow":
             ruling = stricter(ruling, rate_limit(case))
     except ToolError as error:
@@ -174,9 +182,11 @@ def deny(case: Case, ruling: Ruling) -> list[Event]:
 # --- execute, observe -------------------------------------------------------------------------------
 
 
-def execute(case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> Attempt:
+def execute(
+    case: Case, context: ToolContext[Any] | None, tell: Callable[[], None], delay: float = 0.0
+) -> Attempt:
     """Enter the tool of one allowed call; ``tell`` is called when there is something to observe."""
-    return Attempt(case, context, tell)
+    return Attempt(case, context, tell, delay)
 
 
 async def observe(attempt: Attempt) -> list[Event]:

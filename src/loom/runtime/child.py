@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import (
     BudgetExceeded,
@@ -16,11 +16,33 @@ from ..errors import (
     to_exception,
 )
 from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
+from ..signals import RuntimeTask, TaskInput
 from ..store.base import SessionStore
 from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
 from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
+
+_TASK: dict[str, Any] = {
+    "type": "object",
+    "properties": {"task": {"type": "string", "description": "What to do, in full."}},
+    "required": ["task"],
+    "additionalProperties": False,
+}
+
+
+class TaskReader(Protocol):
+    """What reads the arguments of an agent that is asked for more than a text."""
+
+    schema: dict[str, Any]
+
+    def read(self, args: dict[str, Any], context: object, *, strict: bool = False) -> dict[str, Any]:
+        """The arguments as they were meant. Raises ToolArgumentsError."""
+        ...
+
+    def plain(self, args: dict[str, Any], context: object) -> dict[str, Any]:
+        """The validated arguments as plain data. Raises ToolArgumentsError."""
+        ...
 
 
 class AgentTool(SpecFacts, ToolHandler):
@@ -30,7 +52,8 @@ class AgentTool(SpecFacts, ToolHandler):
     starting another: the tool is repeatable whatever the child does, because the child has its own ledger.
     The child draws on the parent's budget, is bound by the parent's policies and asks the parent's human.
     ``within(seen)`` are the tools that a call may lead to, so that rules may name them. ``scratch()`` keeps the logs
-    of children whose parent has no store, for as long as they run.
+    of children whose parent has no store, for as long as they run. ``reader`` reads arguments that are more than a
+    text; the child gets them as the input of its task, whose goal is then the description.
     """
 
     heeds_cancel = True  # a child has its own graces, and a log to settle
@@ -43,22 +66,21 @@ class AgentTool(SpecFacts, ToolHandler):
         description: str,
         scratch: Callable[[], SessionStore],
         within: Callable[[set[int]], Sequence[ToolSpec]],
+        reader: TaskReader | None = None,
     ) -> None:
         if not name or not description:
             raise ConfigError("an agent as a tool needs a name and a description for the model that calls it")
         self._grounds = grounds
         self._scratch = scratch
         self.within = within
+        self._reader = reader
+        if reader is not None:
+            self.read_arguments = reader.read
         self._spec = ToolSpec(
             name=checked_name(name),
             description=description,
-            parameters={
-                "type": "object",
-                "properties": {"task": {"type": "string", "description": "What to do, in full."}},
-                "required": ["task"],
-                "additionalProperties": False,
-            },
-            strict=True,  # a task is text, not whatever could be read as text
+            parameters=_TASK if reader is None else reader.schema,
+            strict=reader is None,  # a task is text, not whatever could be read as text
             idempotent=True,
             concurrency_safe=True,
             timeout=float("inf"),
@@ -122,6 +144,12 @@ class AgentTool(SpecFacts, ToolHandler):
             context.post(ErrorRaised(error=result.error))
         return _answer(self._spec.name, result)
 
+    def _task(self, args: dict[str, Any], context: ToolContext[Any]) -> TaskInput:
+        if self._reader is None:
+            task: str = args["task"]
+            return task
+        return RuntimeTask(self._spec.description, input=self._reader.plain(args, context))
+
     async def _run(
         self, session: Session[Any, Any], run_id: str, args: dict[str, Any], context: ToolContext[Any]
     ) -> RunResult[Any]:
@@ -129,6 +157,7 @@ class AgentTool(SpecFacts, ToolHandler):
             waiting = {request.id for request in await session.pending()}
             answers = [answer for key, answer in context.answers.items() if key in waiting]
             return await session.carry_on(run_id, answers, parent=context)
+        task = self._task(args, context)
         started = ChildStarted(
             call_id=context.call_id,
             child_run_id=run_id,
@@ -137,7 +166,7 @@ class AgentTool(SpecFacts, ToolHandler):
         )
         context.post(started)
         try:
-            return await session.begin(args["task"], run_id=run_id, parent=context)
+            return await session.begin(task, run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
             raise ToolArgumentsError(error_text(error)) from error
 

@@ -335,7 +335,7 @@ class Run(Generic[OutputT]):
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events)
-        output, fault = session.parse(state)
+        output, fault = session.parse(state, self.context)
         result = result_of(state, self._events, output=output, error=unsaved or fault)
         self._result, self.state = result, result.state
         session.concluded(result)
@@ -410,7 +410,7 @@ class Run(Generic[OutputT]):
             if self._parent is not None:
                 # It ended and nobody heard of it: what it spent counts all the same.
                 Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
-            output, fault = session.parse(state)
+            output, fault = session.parse(state, self.context)
             self._result = result_of(state, events, output=output, error=fault)
             self.state = self._result.state
             return None

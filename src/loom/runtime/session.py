@@ -82,7 +82,7 @@ class Grounds:
     limits: Limits
     restore: SessionRestorePolicy
     human: Human | None = None
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[str, RunContext[Any]], Any] | None = None
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
     concluded: Callable[[Session[Any, Any], RunResult[Any]], None] | None = None
@@ -365,7 +365,7 @@ class Session(Generic[OutputT, DepsT]):
         if self._grounds.concluded is not None:
             self._grounds.concluded(self, result)
 
-    def parse(self, state: State) -> tuple[Any, ErrorInfo | None]:
+    def parse(self, state: State, context: RunContext[Any]) -> tuple[Any, ErrorInfo | None]:
         """The output as the agent's ``output_type``, None included; UNSET leaves the text as it is.
 
         Beside it why it could not be made: it has been judged, but whatever an application validates with may
@@ -375,7 +375,7 @@ class Session(Generic[OutputT, DepsT]):
         if parse is None or state.status is not RunState.COMPLETED:
             return UNSET, None
         try:
-            return parse(state.output), None
+            return parse(state.output, context), None
         except BaseException as error:
             if passes(error):
                 raise
@@ -387,7 +387,7 @@ class Session(Generic[OutputT, DepsT]):
         make = self._grounds.context
         return make(context, deps) if make else context or RunContext(deps=deps)
 
-    async def begin(self, task: str, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
+    async def begin(self, task: TaskInput, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
         """Run a child's task under an id its parent knows, so that it can be found again."""
         return await self._through(self._new_run(task, None, None, parent, streaming=False, run_id=run_id))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from .._generics import DepsT
 from ..errors import ConfigError, StoreError, ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
-from ..types import ToolResult, ToolSpec
+from ..types import ToolResult, ToolRetries, ToolSpec
 
 __all__ = [
     "GOES_ON",
@@ -185,7 +186,28 @@ def checked_spec(spec: object) -> ToolSpec:
         raise ConfigError(f"{name}: its timeout must be a positive number of seconds, not {timeout!r}")
     if spec.read_only and spec.destructive:
         raise ConfigError(f"{name}: a tool is either read_only or destructive, not both")
+    _check_limits(spec)
     return spec
+
+
+def _check_limits(spec: ToolSpec) -> None:
+    most: Any = spec.max_calls
+    if most is not None and (type(most) is not int or most < 1):
+        raise ConfigError(f"{spec.name}: max_calls must be a whole number from 1, not {most!r}")
+    retries: Any = spec.retries
+    if retries is None:
+        return
+    if not isinstance(retries, ToolRetries) or type(retries.times) is not int or retries.times < 1:
+        raise ConfigError(
+            f"{spec.name}: retries must be a whole number from 1, or ToolRetries(...), not {retries!r}"
+        )
+    waits: tuple[Any, ...] = (retries.delay, retries.factor, retries.longest)
+    if not all(isinstance(wait, int | float) and 0 <= wait < math.inf for wait in waits):
+        raise ConfigError(f"{spec.name}: delay, factor and longest of its retries must be numbers from 0")
+    if not spec.repeatable:
+        raise ConfigError(
+            f"{spec.name}: retries repeat its effect; declare it read_only or idempotent if that does no harm"
+        )
 
 
 class SpecFacts:
@@ -237,6 +259,21 @@ class SpecFacts:
     def idempotent(self) -> bool:
         """Whether running the same call again does no harm."""
         return self.tool.idempotent
+
+    @property
+    def strict(self) -> bool:
+        """Whether near-miss arguments are refused."""
+        return self.tool.strict
+
+    @property
+    def max_calls(self) -> int | None:
+        """How many calls one run may make; None is no limit."""
+        return self.tool.max_calls
+
+    @property
+    def retries(self) -> ToolRetries | None:
+        """How often the tool is entered again when it fails."""
+        return self.tool.retries
 
     @property
     def timeout(self) -> float | None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
-from ..types import ToolResult, ToolSpec, describe_error, safe_repr
-from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name
+from ..types import ToolResult, ToolRetries, ToolSpec, describe_error, safe_repr
+from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name, checked_spec
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
@@ -54,6 +54,25 @@ class _Facts:
     idempotent: bool = False
     timeout: float | None = None
     strict: bool = False
+    max_calls: int | None = None
+    retries: ToolRetries | None = None
+
+    def spec(self, name: str, description: str, parameters: dict[str, Any]) -> ToolSpec:
+        """The spec with these facts."""
+        return ToolSpec(
+            name=name,
+            description=description,
+            parameters=parameters,
+            read_only=self.read_only,
+            destructive=self.destructive,
+            concurrency_safe=self.concurrency_safe,
+            needs_approval=self.needs_approval,
+            idempotent=self.idempotent,
+            timeout=self.timeout,
+            strict=self.strict,
+            max_calls=self.max_calls,
+            retries=self.retries,
+        )
 
 
 _NO_FACTS = _Facts()
@@ -83,6 +102,8 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         self._local_names = local_names
         self._arguments: Arguments | None = None
         self._spec: ToolSpec | None = None
+        self._bound: tuple[ToolSpec, Arguments] | None = None
+        self._class_side: FunctionTool[..., Any] | None = None
         self._is_async = _check_kind(func, self.name)
         self.__wrapped__ = func
         self.__name__: str = getattr(func, "__name__", self.name)
@@ -105,8 +126,14 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
     def __get__(self, instance: object | None, owner: type | None = None) -> FunctionTool[Any, Any]:
         if instance is None:
             return self
-        bound = types.MethodType(self.__wrapped__, instance)
-        return FunctionTool(bound, name=self.name, facts=self._facts, local_names=self._local_names)
+        bound: FunctionTool[..., Any] = FunctionTool(
+            types.MethodType(self.__wrapped__, instance),
+            name=self.name,
+            facts=self._facts,
+            local_names=self._local_names,
+        )
+        bound._class_side = self  # what was compiled for one object serves for all
+        return bound
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
@@ -171,23 +198,19 @@ class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
         return await with_files_read(_as_result(value, self.name), self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
+        known = self._class_side._bound if self._class_side is not None else None
+        if known is not None:
+            self._spec, self._arguments = known
+            return known
         from .functions.arguments import compile_arguments
 
         summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
         facts = self._facts
-        spec = ToolSpec(
-            name=self.name,
-            description=summary if facts.description is None else facts.description,
-            parameters=arguments.schema,
-            read_only=facts.read_only,
-            destructive=facts.destructive,
-            concurrency_safe=facts.concurrency_safe,
-            needs_approval=facts.needs_approval,
-            idempotent=facts.idempotent,
-            timeout=facts.timeout,
-            strict=facts.strict,
-        )
+        described = summary if facts.description is None else facts.description
+        spec = facts.spec(self.name, described, arguments.schema)
         self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
+        if self._class_side is not None:
+            self._class_side._bound = spec, arguments
         return spec, arguments
 
 
@@ -211,6 +234,8 @@ def tool(
     idempotent: bool = False,
     timeout: float | None = None,
     strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> _Decorator: ...
 
 
@@ -227,30 +252,29 @@ def tool(
     idempotent: bool = False,
     timeout: float | None = None,
     strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> Any:
     """Make a function a tool: ``@tool``, or ``@tool(read_only=True)``.
 
     The schema comes from the annotations, the description from the docstring's first paragraph unless given.
     ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. ``strict``
-    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. Raises
-    ConfigError for a function a model could not call.
+    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. ``max_calls``
+    is how many calls one run may make; those beyond are refused, which the model reads. ``retries`` is how often the
+    function is called again when it raises, a number or ``ToolRetries``; for read_only and idempotent tools only.
+    A ToolError is the tool's own word and not retried, nor is a timeout. Raises ConfigError for a function a model
+    could not call.
     """
     if func is not None:
         return FunctionTool(_unwrapped(func), local_names=_local_names(func, inspect.currentframe()))
-    if read_only and destructive:
-        raise ConfigError("a tool is either read_only or destructive, not both")
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+    if timeout is not None and not timeout < math.inf:
         raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
+    again = ToolRetries(retries) if isinstance(retries, int) and retries is not False else retries
     facts = _Facts(
-        description,
-        read_only,
-        destructive,
-        concurrency_safe,
-        requires_permission,
-        idempotent,
-        timeout,
-        strict,
-    )
+        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout, strict,
+        max_calls, None if retries == 0 else cast("ToolRetries", again),
+    )  # fmt: skip
+    checked_spec(facts.spec(name if name is not None else "tool", description or "", {}))
 
     def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:
         names = _local_names(func, inspect.currentframe())
@@ -262,7 +286,9 @@ def tool(
 def as_handler(candidate: object) -> ToolHandler:
     """A handler from a handler, an object with ``tool`` and ``invoke``, or a bare function.
 
-    A plain function gives the same handler each time. Raises ConfigError for anything else.
+    A plain function gives the same handler each time, and what is compiled for a method serves all its objects: web
+    products make an agent per request. It is kept on the function, so it dies with it. Raises ConfigError for
+    anything else.
     """
     if isinstance(candidate, ToolHandler):
         return candidate
@@ -274,19 +300,26 @@ def as_handler(candidate: object) -> ToolHandler:
         has_invoke = hasattr(candidate, "invoke") or hasattr(candidate, "invoke_in_context")
         if has_invoke and isinstance(getattr(candidate, "tool", None), ToolSpec):
             return cast("ToolHandler", candidate)
-    elif isinstance(candidate, types.FunctionType):
-        known = candidate.__dict__.get("__loom_tool__")
-        if isinstance(known, FunctionTool) and known.__wrapped__ is candidate:
-            return cast("FunctionTool[..., Any]", known)
-        made: FunctionTool[..., Any] = FunctionTool(candidate)
-        candidate.__dict__["__loom_tool__"] = made
-        return made
+    elif isinstance(candidate, types.FunctionType | functools.partial):
+        return _kept_tool(cast("Callable[..., Any]", candidate))
+    elif isinstance(candidate, types.MethodType) and isinstance(candidate.__func__, types.FunctionType):
+        return _kept_tool(candidate.__func__).__get__(candidate.__self__)
     elif callable(candidate):
         return FunctionTool(candidate)
     raise ConfigError(
         f"{safe_repr(candidate)} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
         "or must be a function"
     )
+
+
+def _kept_tool(func: Callable[..., Any]) -> FunctionTool[..., Any]:
+    """The one tool of a function or partial, which is kept on it."""
+    known = func.__dict__.get("__loom_tool__")
+    if isinstance(known, FunctionTool) and known.__wrapped__ is func:
+        return cast("FunctionTool[..., Any]", known)
+    made: FunctionTool[..., Any] = FunctionTool(func)
+    func.__dict__["__loom_tool__"] = made
+    return made
 
 
 def _has_tool(candidate: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -70,9 +71,15 @@ class ToolRegistry:
         return list(self._handlers)
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What the model is offered, sorted by name. The same tuple until the registry changes."""
+        """What the model is offered, sorted by name.
+
+        The same tuple until the registry changes, and in every registry of the same specs, so that a provider whom
+        many agents share encodes it once.
+        """
         if self._specs is None:
-            self._specs = tuple(sorted((h.tool for h in self._handlers.values()), key=lambda s: s.name))
+            self._specs = _shared(
+                tuple(sorted((h.tool for h in self._handlers.values()), key=lambda s: s.name))
+            )
         return self._specs
 
     async def dispatch(self, name: str, args: dict[str, Any]) -> ToolResult:
@@ -93,6 +100,22 @@ class ToolRegistry:
 
     def __iter__(self) -> Iterator[ToolHandler]:
         return iter(self._handlers.values())
+
+
+_MOST_SHARED = 64
+_tuples: dict[tuple[int, ...], tuple[ToolSpec, ...]] = {}
+_tuples_lock = threading.Lock()
+
+
+def _shared(specs: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+    """The one tuple of these very specs, as long as it is among the newest; specs hold on to no function."""
+    key = tuple(map(id, specs))
+    with _tuples_lock:
+        known = _tuples.pop(key, specs)
+        _tuples[key] = known  # now the newest
+        if len(_tuples) > _MOST_SHARED:
+            del _tuples[next(iter(_tuples))]
+    return known
 
 
 def reachable(handlers: Iterable[ToolHandler], seen: set[int] | None = None) -> list[ToolSpec]:

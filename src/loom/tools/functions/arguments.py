@@ -99,7 +99,7 @@ class Arguments:
     @functools.cached_property
     def _insists(self) -> bool:
         """Whether a type of the application asks for strict validation, which mending would undo."""
-        return _asks_strict(self._model.__pydantic_core_schema__)
+        return _says(self._model.__pydantic_core_schema__, "strict", True)
 
     def _strictly(self, args: object, context: object) -> tuple[dict[str, Any], BaseModel]:
         if is_object(args) and (faults := find_faults(self.schema, args)):
@@ -130,10 +130,12 @@ class Arguments:
             raise self._wrong(strays)
         return valid
 
-    @property
+    @functools.cached_property
     def wants_context(self) -> bool:
-        """Whether a parameter gets the context."""
-        return self._context is not None
+        """Whether a parameter gets the context, or a validator that may look at it (``info.context``)."""
+        if self._context is not None:
+            return True
+        return _says(self._model.__pydantic_core_schema__, "type", "with-info")
 
     def bind(self, args: object, context: Any, *, strict: bool = False) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments of the call.
@@ -214,8 +216,8 @@ def _docstring(func: Callable[..., Any]) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _asks_strict(schema: object) -> bool:
-    """Whether a pydantic core schema asks for strictness anywhere. Walked with a list: it may refer to itself."""
+def _says(schema: object, key: str, value: object) -> bool:
+    """Whether ``key`` is ``value`` anywhere in a pydantic core schema, which may refer to itself."""
     waiting, seen = [schema], set[int]()
     while waiting:
         node = waiting.pop()
@@ -223,7 +225,7 @@ def _asks_strict(schema: object) -> bool:
             continue
         seen.add(id(node))
         if is_object(node):
-            if node.get("strict") is True:
+            if node.get(key) == value:
                 return True
             waiting += node.values()
         elif isinstance(node, list | tuple):
