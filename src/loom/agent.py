@@ -5,18 +5,20 @@ Declaring an agent costs nothing: what runs it is imported when its first sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from threading import RLock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm, Unpack
+
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
-    from .events import Event
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .runtime.child import AgentTool
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
+    from .runtime.stream import Stream
     from .safety.veto import SafetyRule
     from .signals import TaskInput
     from .store.base import SessionStore
@@ -33,6 +36,23 @@ if TYPE_CHECKING:
     from .types import ToolSpec
 
 ValueT = TypeVar("ValueT")
+_making = RLock()
+"""Held while parts are made on first use, since an agent may serve several threads."""
+
+
+class _AgentOptions(TypedDict, total=False):
+    """What an agent may be declared with, beside what its type depends on; for type checkers."""
+
+    model: AnyModel
+    instructions: str | Instructions
+    tools: Sequence[Any]
+    capabilities: Sequence[Any]
+    runtime: Runtime | None
+    generation: Generation | None
+    session_store: SessionStore | None
+    human: Human | Callable[..., Any] | None
+    governance: GovernancePolicy | None
+    safety_rules: Sequence[SafetyRule]
 
 
 class Agent(Generic[OutputT, DepsT]):
@@ -41,11 +61,11 @@ class Agent(Generic[OutputT, DepsT]):
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
     else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
     ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
-    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
-    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
-    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
-    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
-    ``runtime``.
+    ``output_type`` (pydantic model, dataclass, TypedDict, ``list[int]``, ``Cat | Dog``, a ``Literal``) makes
+    ``result.output`` a validated value of it. ``deps`` is any object that tools get in their context. ``human``
+    answers requests while the process lives: an object with ``ask`` or a function; without one a run that needs
+    an answer waits. ``session_store`` keeps sessions; without one they live in memory. ``governance`` and
+    ``safety_rules`` replace and add to those of ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -57,6 +77,15 @@ class Agent(Generic[OutputT, DepsT]):
         "session_store", "tools",
     )  # fmt: skip
 
+    # Two, because a checker knows what an agent without an output_type answers with only from its default.
+    @overload
+    def __init__(
+        self, *, output_type: None = None, deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, output_type: TypeForm[OutputT], deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
     def __init__(
         self,
         *,
@@ -67,7 +96,7 @@ class Agent(Generic[OutputT, DepsT]):
         runtime: Runtime | None = None,
         generation: Generation | None = None,
         session_store: SessionStore | None = None,
-        output_type: type[OutputT] | None = None,
+        output_type: Any = None,
         deps: DepsT | None = None,
         human: Human | Callable[..., Any] | None = None,
         governance: GovernancePolicy | None = None,
@@ -115,8 +144,10 @@ class Agent(Generic[OutputT, DepsT]):
 
     def stream(
         self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Stream[OutputT]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
+
+        ``async with agent.stream(task) as stream:`` closes it in time, and has ``stream.result``.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.
         """
@@ -135,16 +166,20 @@ class Agent(Generic[OutputT, DepsT]):
         if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
         if config.id is not None and self._waiting and config.id in self._waiting:
-            return self._waiting[config.id]
-        if self._sessions is None:
-            self._sessions = WeakValueDictionary()
-        known = self._sessions.get(config.id) if config.id is not None else None
-        if known is not None:
-            known.metadata.update(config.to_metadata())
-            return known
-        opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
-        self._sessions[opened.id] = opened
-        return opened
+            waiting = self._waiting[config.id]
+            if waiting.closed:
+                waiting = self._waiting[config.id] = waiting.again()
+            return waiting
+        with _making:  # two threads that ask for the same id must get the same session
+            if self._sessions is None:
+                self._sessions = WeakValueDictionary()
+            known = self._sessions.get(config.id) if config.id is not None else None
+            if known is not None and not known.closed:
+                known.metadata.update(config.to_metadata())
+                return known
+            opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
+            self._sessions[opened.id] = opened
+            return opened
 
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(**payload)`` when ``name`` happens: a hook (``before_tool``), an event word or ``*``.
@@ -187,10 +222,12 @@ class Agent(Generic[OutputT, DepsT]):
 
     async def aclose(self) -> None:
         """Let go of the provider's connections and the session store."""
-        if self._engine is not None:
-            await self._engine.provider.aclose()
-        if self.session_store is not None:
-            await self.session_store.aclose()
+        try:
+            if self._engine is not None:
+                await self._engine.provider.aclose()
+        finally:
+            if self.session_store is not None:
+                await self.session_store.aclose()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -219,21 +256,25 @@ class Agent(Generic[OutputT, DepsT]):
     def engine(self) -> Engine:
         """The live parts, put together on first use. Raises ConfigError or AuthenticationError then."""
         if self._engine is None:
-            from .assembly.build import Declaration, build_engine
-
-            self._engine = build_engine(
-                Declaration(
-                    model=self.model,
-                    instructions=self.instructions,
-                    tools=self.tools,
-                    capabilities=self._capabilities,
-                    generation=self._generation,
-                    runtime=self.runtime,
-                    output_type=self.output_type,
-                    hooks=self.hooks,
-                )
-            )
+            with _making:
+                self._engine = self._engine or self._build()
         return self._engine
+
+    def _build(self) -> Engine:
+        from .assembly.build import Declaration, build_engine
+
+        return build_engine(
+            Declaration(
+                model=self.model,
+                instructions=self.instructions,
+                tools=self.tools,
+                capabilities=self._capabilities,
+                generation=self._generation,
+                runtime=self.runtime,
+                output_type=self.output_type,
+                hooks=self.hooks,
+            )
+        )
 
     def grounds(self) -> Grounds:
         """What this agent's sessions stand on."""
@@ -339,6 +380,7 @@ def _check_names(tools: Sequence[Any]) -> None:
 def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     """Run a coroutine to its end from code that is not async, wherever it is called."""
     import asyncio
+    import contextvars
     import threading
 
     try:
@@ -346,7 +388,8 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     except RuntimeError:
         return asyncio.run(work)
     outcome: list[Any] = []
-    thread = threading.Thread(target=lambda: outcome.append(_caught(work)), name="loom-run-sync")
+    context = contextvars.copy_context()  # the caller's variables: who is asking, which trace this is
+    thread = threading.Thread(target=lambda: outcome.append(context.run(_caught, work)), name="loom-run-sync")
     thread.start()
     thread.join()
     if isinstance(outcome[0], BaseException):

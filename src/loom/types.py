@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -92,10 +92,13 @@ class Keyed:
 class ContentPart(Struct, frozen=True, tag_field="type", omit_defaults=True):
     """One piece of a message that is more than text. The family is closed: it is ``Part``."""
 
+    type: ClassVar[str]
+
 
 class TextPart(ContentPart, frozen=True, tag="text"):
     """A run of text."""
 
+    type: ClassVar[Literal["text"]] = "text"
     text: str
 
 
@@ -107,17 +110,25 @@ class _MediaPart(ContentPart, frozen=True):
 class ImagePart(_MediaPart, frozen=True, tag="image"):
     """An image. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["image"]] = "image"
+
 
 class AudioPart(_MediaPart, frozen=True, tag="audio"):
     """A sound. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["audio"]] = "audio"
 
 
 class VideoPart(_MediaPart, frozen=True, tag="video"):
     """A video. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["video"]] = "video"
+
 
 class FilePart(_MediaPart, frozen=True, tag="file"):
     """A document such as a PDF. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["file"]] = "file"
 
 
 class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
@@ -127,6 +138,7 @@ class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
     can read signatures and data, so no other is sent them. Without an origin it goes to whichever asks.
     """
 
+    type: ClassVar[Literal["thinking"]] = "thinking"
     text: str = ""
     signature: str | None = None
     data: str | None = None
@@ -139,6 +151,7 @@ class OpaquePart(ContentPart, frozen=True, tag="opaque"):
     ``data`` is its JSON text and goes back, in its place, over the wire ``origin`` and over no other.
     """
 
+    type: ClassVar[Literal["opaque"]] = "opaque"
     origin: str
     data: str
 
@@ -149,6 +162,7 @@ class CallPart(ContentPart, frozen=True, tag="call"):
     Only there when something follows the call: services that think between calls want the order back.
     """
 
+    type: ClassVar[Literal["call"]] = "call"
     index: int
 
 
@@ -164,8 +178,24 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     signature: str | None = None
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """Something a reply says it rests on: a page, a search result, a document.
+
+    ``url`` is empty for what has no address, such as a document that was attached. ``text`` is what of it was cited
+    or shown. It is what the model's service says, and no more checked than the rest of a reply.
+    """
+
+    url: str = ""
+    title: str = ""
+    text: str = ""
+
+    def filled(self, other: Source) -> Source:
+        """This source, with the title and text of ``other`` where it has none."""
+        return Source(self.url, self.title or other.title, self.text or other.text)
+
+
 class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
-    """One thing said in a conversation.
+    """One thing said in a conversation. ``sources`` are what a reply rests on; they are sent to no service.
 
     The instance ``__dict__`` belongs to the wires: each keeps its encoding of this message there under
     its own name, so that a message is encoded once however often it is sent. It is not part of the value.
@@ -177,10 +207,11 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
     tool_call_id: str | None = None
     name: str | None = None
     is_error: bool = False
+    sources: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         # Lists, as users write and decoders read them, would make equal messages unequal.
-        for name in ("content", "tool_calls"):
+        for name in ("content", "tool_calls", "sources"):
             value: Any = getattr(self, name)
             if value.__class__ is list:
                 force_setattr(self, name, tuple(value))
@@ -220,7 +251,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
-    ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
+    ``model`` is how the declaration names it, such as ``"openai:gpt-5.6-terra"``. ``usage`` of one that failed is
     what it had counted by then.
     """
 
@@ -233,6 +264,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 class ChatResponse(Struct, frozen=True, omit_defaults=True):
     """One whole reply of a model. ``attempts`` are the models asked for it in order, where several may be."""
 
+    type: ClassVar[Literal["response"]] = "response"
     message: ChatMessage
     usage: Usage = Usage()
     stop_reason: StopReason = StopReason.UNKNOWN
@@ -247,7 +279,8 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     """What a tool is: what the model sees (first three fields) and the facts governance needs.
 
     ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
-    ``timeout`` is in seconds; None means the runtime's default.
+    ``timeout`` is in seconds; None means the runtime's default. ``strict`` refuses near-miss arguments, such as
+    ``"5"`` for a number, which are else read as they were meant.
     """
 
     name: str
@@ -260,6 +293,7 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False
     timeout: float | None = None
     meta: dict[str, Any] | None = None
+    strict: bool = False
 
     @property
     def asks(self) -> bool:
@@ -284,6 +318,16 @@ class ToolResult(Struct, frozen=True, omit_defaults=True):
     def to_text(self) -> str:
         """The text the model reads."""
         return self.text
+
+    @property
+    def content(self) -> str | tuple[Part, ...]:
+        """What the model gets: the text, and after it the parts. A text that a part repeats is said once."""
+        parts = tuple(self.content_parts or ())
+        if not parts:
+            return self.text
+        if not self.text or any(isinstance(part, TextPart) and part.text == self.text for part in parts):
+            return parts
+        return (TextPart(self.text), *parts)
 
 
 # --- outcomes -------------------------------------------------------------------------------------
@@ -342,8 +386,34 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value)
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
+        return describe_error(value)
     raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, also when its own ``__str__`` fails: it may be the application's."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        return f"(its text cannot be read: its __str__ raised {type(failure).__name__})"
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line, its kind first. Raises nothing, whatever the error is made of."""
+    text = error_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, and the type's name when that fails: it may be the application's."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<a {type(value).__name__} whose repr fails>"
 
 
 StructT = TypeVar("StructT", bound=Struct)

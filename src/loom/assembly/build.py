@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..config.model import Generation, Instructions
 from ..config.models import AnyModel
 from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
-from ..llm.base import LLMProvider, ModelSettings
+from ..llm.base import LLMProvider, ModelSettings, takes_settings
 from ..llm.redact import redact_own_logs
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
@@ -88,7 +90,7 @@ def build_engine(declaration: Declaration) -> Engine:
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
         tools=tools,
-        settings=_settings(declaration.generation, output),
+        settings=_settings(declaration.generation, output, model.provider),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
@@ -151,7 +153,9 @@ def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | No
     return f"{text}\n\n{wanted}" if text else wanted
 
 
-def _settings(generation: Generation | None, output: OutputSpec[Any] | None) -> ModelSettings | None:
+def _settings(
+    generation: Generation | None, output: OutputSpec[Any] | None, provider: LLMProvider
+) -> ModelSettings | None:
     if generation is None and output is None:
         return None
     generation = generation or Generation()
@@ -162,4 +166,10 @@ def _settings(generation: Generation | None, output: OutputSpec[Any] | None) -> 
         output_name=output.name if output else "output",
         extensions=dict(generation.extensions),
     )
-    return None if settings == ModelSettings() else settings
+    if settings == ModelSettings():
+        return None
+    if not takes_settings(provider):
+        if replace(settings, output_schema=None, output_name="output") != ModelSettings():
+            raise ConfigError(f"{provider!r} cannot be told of a generation: let its chat take settings=None")
+        return None  # what shape to answer in stands in the instructions as well, and the answer is judged
+    return settings

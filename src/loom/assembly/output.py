@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from ..errors import ConfigError, OutputInvalid
+from ..errors import ConfigError, OutputInvalid, ToolError
 from ..safety.faults import Fault, report
 from ..safety.schema import find_stray_booleans
+from ..types import error_text, safe_repr
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -60,20 +61,19 @@ class OutputSpec(Generic[T]):
     @functools.cached_property
     def _built(self) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         from pydantic import TypeAdapter
-        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-        from pydantic_core import SchemaError
 
         from ..tools.functions.annotations import adapt
         from ..tools.functions.arguments import QuietSchema
         from ..tools.functions.tidy_schema import tidy_schema
 
-        unsuitable = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError)
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(adapt(self.output_type))
             return adapter, tidy_schema(adapter.json_schema(schema_generator=QuietSchema))
-        except (*unsuitable, TypeError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"output_type {self.output_type!r} has no JSON Schema: {reason}") from error
+        except Exception as error:  # a type may bring a schema of its own, which is the application's code
+            reason = error_text(error).partition("\n")[0] or type(error).__name__
+            raise ConfigError(
+                f"output_type {safe_repr(self.output_type)} has no JSON Schema: {reason}"
+            ) from error
 
     def parse(self, text: str) -> T:
         """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid."""
@@ -92,14 +92,14 @@ class OutputSpec(Generic[T]):
         return cast("T", self._validated(adapter, body, sent))
 
     def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any) -> Any:
-        from pydantic import ValidationError
-
-        from ..tools.functions.validation_faults import read_faults
+        from ..tools.functions.validation_faults import Misfit, validated
 
         try:
-            return adapter.validate_json(body)
-        except ValidationError as error:
-            raise self._wrong(read_faults(error, sent, self._names)) from error
+            return validated(adapter.validator.validate_json, body, sent, self._names)
+        except Misfit as misfit:
+            raise self._wrong(misfit.faults) from None
+        except ToolError as error:  # raised to choose the text the model reads
+            raise OutputInvalid(error_text(error)) from error
 
     @property
     def _names(self) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,8 @@ from ..errors import ConfigError, RecordNotFound, StoreError
 from ..store.base import RunRecord, SessionRecord, SessionStore
 from .options import DEFAULT_STORE
 from .settings import AgentSettings
+
+T = TypeVar("T")
 
 _KEPT = "cli"
 """The name under which a session's metadata holds the settings of its unfinished runs, by run id."""
@@ -42,6 +45,18 @@ def open_existing(path: Path) -> SessionStore:
             f"there is no session store at {path}; a session makes one: loom run --session NAME TASK"
         )
     return open_store(path)
+
+
+def with_store(store: SessionStore, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work on a loop of its own and close the store."""
+
+    async def and_close() -> T:
+        try:
+            return await work
+        finally:
+            await store.aclose()
+
+    return asyncio.run(and_close())
 
 
 def make_folder(path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from ..errors import ConfigError
+from ..llm.base import as_provider
 from ..store.base import SessionStore
 from .model import Generation, Instructions, Model
 from .models import AnyModel, FallbackModel, RoutedModel
@@ -16,6 +17,7 @@ def checked_model(model: Any) -> AnyModel:
     if isinstance(model, Model | FallbackModel | RoutedModel):
         return model
     if callable(getattr(model, "chat", None)) and not isinstance(model, type):
+        as_provider(model)
         return cast("AnyModel", model)
     raise ConfigError(
         f"{model!r:.80} is not a model: pass Model.anthropic(...), 'provider:name' or a provider object"

@@ -140,8 +140,8 @@ def messages_of(state: State, started: RunStarted | None) -> list[ChatMessage]:
 
 
 def artifacts_of(state: State, at: float) -> tuple[Artifact, ...]:
-    """What a run that has ended produced that outlives it: its final text."""
-    if not state.output or not state.status.terminal:
+    """What a run produced that outlives it: its final text, when it completed."""
+    if not state.output or state.status is not RunState.COMPLETED:
         return ()
     return (
         Artifact(

@@ -111,6 +111,7 @@ class State(Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     limit: LimitReached | None = None
     cancelling: bool = False
+    cancel_reason: str = ""
     denied: tuple[str, ...] = ()
     streak: int = 0
     streak_of: bytes = b""
@@ -220,7 +221,7 @@ def _run_resumed(state: State, event: RunResumed) -> State:
 
 
 def _cancel_requested(state: State, event: CancelRequested) -> State:
-    return replace(state, cancelling=True)
+    return replace(state, cancelling=True, cancel_reason=state.cancel_reason or event.reason)
 
 
 def _limit_reached(state: State, event: LimitReached) -> State:
@@ -324,9 +325,8 @@ def _close_round(state: State) -> State:
 
 def _result_message(call: Call) -> ChatMessage:
     result = call.result or ToolResult()
-    content = result.content_parts or result.text
     return ChatMessage(
-        Role.TOOL, content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
+        Role.TOOL, result.content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
     )
 
 

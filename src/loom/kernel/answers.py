@@ -10,7 +10,7 @@ from ..errors import ToolError
 from ..events import Event, RequestOpened
 from ..folds.state import Call, State
 from ..safety.permissions import Ruling
-from ..types import ErrorInfo, ToolResult, to_json
+from ..types import ErrorInfo, ToolResult, error_text, to_json
 from .case import Case, finished, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
@@ -69,7 +69,7 @@ async def recover(scope: Scope, state: State, call: Call) -> list[Event] | None:
     try:
         case = open_case(scope, state, call)
     except ToolError as error:
-        return _unknown_outcome(call, str(error))
+        return _unknown_outcome(call, error_text(error))
     if case.spec.repeatable:
         forbidden = next((r for r in (permission(case), veto(case)) if r.action == "deny"), None)
         return _unknown_outcome(call, forbidden.reason) if forbidden else None

@@ -32,6 +32,7 @@ from ..llm.base import (
     ReplyBuilder,
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
+    close_stream,
 )
 from ..requests import Request
 from ..safety.display import encodable
@@ -121,9 +122,7 @@ async def _closing(
     try:
         yield stream
     finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
+        await close_stream(stream)
 
 
 def _put_together(said: list[ProviderEvent], model: str) -> ChatResponse:
@@ -211,9 +210,19 @@ async def _gates(
                 return ErrorRaised(error=error), messages
             if outcome.decision is HookDecision.ASK and origin not in state.cleared:
                 return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
-            if isinstance(outcome.arguments, list):
-                messages = outcome.arguments
+            edited: Any = outcome.arguments
+            if edited is not None:
+                if (fault := _no_messages(edited)) is not None:
+                    return ErrorRaised(error=ErrorInfo("hook_error", f"a {name} hook {fault}")), messages
+                messages = edited
     return None, messages
+
+
+def _no_messages(edited: Any) -> str | None:
+    """Why what a hook gives as messages are none."""
+    if isinstance(edited, list | tuple) and all(isinstance(one, ChatMessage) for one in edited):  # pyright: ignore[reportUnknownVariableType]  # foreign
+        return None
+    return f"gave {edited!r:.200} as messages, which is no list of ChatMessage"
 
 
 def _gate_payload(name: str, scope: Scope, state: State, messages: Sequence[ChatMessage]) -> dict[str, Any]:

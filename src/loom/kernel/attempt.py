@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from math import inf
 from typing import Any
 
 from ..tools.base import GOES_ON, ToolContext
 from .case import Case
+from .engine import Scope
 
 logger = logging.getLogger("loom.tools")
 
 _left: set[asyncio.Task[None]] = set()
 """Tasks left behind, until they end: the event loop alone would not keep them alive."""
+
+
+INSIDE: ContextVar[tuple[Scope, ...]] = ContextVar("loom_inside", default=())
+"""The scopes of the run whose tool is at work here and of those above it; empty outside of tools."""
 
 
 class Attempt:
@@ -70,6 +76,7 @@ class Attempt:
 
     async def _enter(self) -> None:
         case = self.case
+        INSIDE.set(case.scope.chain)
         try:
             in_context = getattr(case.handler, "invoke_in_context", None)
             if in_context is not None:

@@ -22,7 +22,7 @@ from .asking import ask_model
 from .calls import run_calls
 from .case import finished
 from .engine import Scope
-from .foreign import described
+from .foreign import described, passes
 from .interrupt import Alarm, Interrupt
 from .journal import Journal
 from .people import ask_human
@@ -237,7 +237,9 @@ async def _settle(scope: Scope, state: State, step: Settle) -> Deeds:
         if withdraw is not None and call.attempt:
             try:
                 await withdraw(state.session_id, call.key, scope)
-            except Exception:  # a handler is foreign code; it cannot keep the run from ending
+            except BaseException as error:  # a handler is foreign code; it cannot keep the run from ending
+                if passes(error):
+                    raise
                 logger.exception("%s could not withdraw what call %s had begun", call.name, call.id)
     cancelled = [
         finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in calls

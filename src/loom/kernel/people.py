@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -12,7 +13,7 @@ from ..errors import RequestClosed
 from ..events import Event, RequestAnswered
 from ..folds.state import State
 from ..requests import Answer, Request
-from ..types import sound
+from ..types import error_text, sound
 from .engine import Scope
 from .foreign import passes
 
@@ -26,7 +27,9 @@ async def ask_human(scope: Scope, state: State, step: object) -> AsyncGenerator[
     for request in state.requests:
         try:
             with scope.budget.resting():
-                answer = await scope.human.ask(request)
+                answer: Any = scope.human.ask(request)
+                if inspect.isawaitable(answer):
+                    answer = await answer
             kept = None if answer is None else checked(answer, request, scope.engine.clock())
         except BaseException as error:
             if passes(error):
@@ -55,5 +58,7 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
         raise RequestClosed("an approval needs .approve() or .deny(reason), not a value")
     try:
         return sound(replace(answer, at=now))
-    except (TypeError, ValueError) as error:
-        raise RequestClosed(f"the answer to request {request.id} cannot be kept: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise RequestClosed(
+            f"the answer to request {request.id} cannot be kept: {error_text(error)}"
+        ) from error

@@ -109,7 +109,7 @@ def _end(state: State) -> Step:
         return Settle(unsettled)
     # a cancel
     if state.cancelling:
-        return Finish(RunState.CANCELLED)
+        return Finish(RunState.CANCELLED, cancelled_error(state.cancel_reason))
     # an error
     if state.error is not None:
         return Finish(RunState.FAILED, state.error)
@@ -181,6 +181,11 @@ def _broken_limit(state: State) -> Stop | None:
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None
+
+
+def cancelled_error(reason: str) -> ErrorInfo:
+    """What a cancelled run gives as its error."""
+    return ErrorInfo("cancelled", f"the run was cancelled: {reason or 'no reason given'}")
 
 
 def _limit_error(state: State) -> ErrorInfo | None:

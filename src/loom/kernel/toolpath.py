@@ -38,7 +38,7 @@ from ..safety.media import fault_of
 from ..safety.permissions import Ruling, judge, stricter
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
-from ..types import ToolResult, sound, to_json
+from ..types import ToolResult, error_text, sound, to_json
 from .attempt import Attempt
 from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
@@ -95,7 +95,7 @@ async def _ask_gates(hooks: Hooks, case: Case) -> Ruling:
         return Ruling("deny", "hook", outcome.message)
     if outcome.arguments is not None:
         case.arguments, case.edited = _plain(outcome.arguments), True
-        case.check()
+        case.check(as_sent=True)
     return Ruling("ask", "hook", outcome.message) if outcome.decision is HookDecision.ASK else _ALLOW
 
 
@@ -103,8 +103,8 @@ def _plain(arguments: Any) -> dict[str, Any]:
     """What a hook wants to run instead, as it will be shown, kept and run: one JSON object."""
     try:
         plain = msgspec.json.decode(to_json(arguments))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ToolArgumentsError(f"a hook's arguments are not plain data: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise ToolArgumentsError(f"a hook's arguments are not plain data: {error_text(error)}") from error
     if not isinstance(plain, dict):
         raise ToolArgumentsError(f"a hook's arguments must be one object, not {type(plain).__name__}")
     return plain  # pyright: ignore[reportUnknownVariableType]  # any JSON object
@@ -152,7 +152,7 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
             verdict="allow",
             source=ruling.source,
             reason=ruling.reason,
-            arguments=to_json(case.arguments) if case.edited else None,
+            arguments=to_json(case.arguments) if case.edited or case.mended else None,
             digest=case.digest() if case.call.approval else "",
             concurrency_safe=case.spec.concurrency_safe,
         )
@@ -302,5 +302,5 @@ def _for_call(request: Request, case: Case) -> Request:
 
 
 async def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = await case.cap(ToolResult(encodable(str(error)), is_error=True))
+    result = await case.cap(ToolResult(encodable(error_text(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)

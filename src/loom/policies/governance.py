@@ -26,7 +26,8 @@ class GovernancePolicy:
     ``on_denial`` says whether a refused call is a result the model reads, or ends the run.
     ``approval_ttl`` is how many seconds an approval stays good. ``redact_outbound`` takes secrets out of every
     message before a model service is sent it: those of the provider, and whatever looks like one. Only what goes
-    out: the log and the store keep what happened.
+    out: the log and the store keep what happened. ``strict_arguments`` refuses near-miss arguments of every tool
+    (``"5"`` for a number, JSON text for an object); without it they are read as they were meant, before any gate.
     """
 
     mode: PermissionMode = PermissionMode.DEFAULT
@@ -36,6 +37,7 @@ class GovernancePolicy:
     on_denial: Literal["continue", "stop"] = "continue"
     approval_ttl: float = APPROVAL_TTL
     redact_outbound: bool = False
+    strict_arguments: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", _mode(self.mode))
@@ -46,6 +48,7 @@ class GovernancePolicy:
         word("on_denial", self.on_denial, ("continue", "stop"))
         seconds("approval_ttl", self.approval_ttl, endless=True)
         flag("redact_outbound", self.redact_outbound)
+        flag("strict_arguments", self.strict_arguments)
 
     @classmethod
     def default(
@@ -58,6 +61,7 @@ class GovernancePolicy:
         on_denial: Literal["continue", "stop"] = "continue",
         approval_ttl: float = APPROVAL_TTL,
         redact_outbound: bool = False,
+        strict_arguments: bool = False,
     ) -> GovernancePolicy:
         """Destructive tools ask, everything else runs; add rules to say otherwise."""
         return cls(
@@ -68,6 +72,7 @@ class GovernancePolicy:
             on_denial=on_denial,
             approval_ttl=approval_ttl,
             redact_outbound=redact_outbound,
+            strict_arguments=strict_arguments,
         )
 
     @classmethod

@@ -17,13 +17,13 @@ from ..errors import (
 )
 from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
 from ..store.base import SessionStore
-from ..tools.base import Parked, ToolContext, ToolHandler, Unsaved
-from ..types import RunState, ToolResult, ToolSpec, to_json
+from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
+from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
 
 
-class AgentTool(ToolHandler):
+class AgentTool(SpecFacts, ToolHandler):
     """Lets the model hand a task to another agent and read its answer.
 
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
@@ -50,7 +50,7 @@ class AgentTool(ToolHandler):
         self._scratch = scratch
         self.within = within
         self._spec = ToolSpec(
-            name=name,
+            name=checked_name(name),
             description=description,
             parameters={
                 "type": "object",
@@ -58,10 +58,16 @@ class AgentTool(ToolHandler):
                 "required": ["task"],
                 "additionalProperties": False,
             },
+            strict=True,  # a task is text, not whatever could be read as text
             idempotent=True,
             concurrency_safe=True,
             timeout=float("inf"),
         )
+
+    @property
+    def name(self) -> str:
+        """What the model calls it."""
+        return self._spec.name
 
     @property
     def tool(self) -> ToolSpec:
@@ -131,7 +137,7 @@ class AgentTool(ToolHandler):
         try:
             return await session.begin(args["task"], run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
-            raise ToolArgumentsError(str(error)) from error
+            raise ToolArgumentsError(error_text(error)) from error
 
 
 def _store_error(result: RunResult[Any]) -> StoreError:
@@ -143,7 +149,17 @@ def _store_error(result: RunResult[Any]) -> StoreError:
 def _answer(name: str, result: RunResult[Any]) -> ToolResult:
     metadata = {"run_id": result.run_id, "session_id": result.session_id, "state": result.status}
     if result.ok:
-        text = result.output if isinstance(result.output, str) else to_json(result.output)
-        return ToolResult(text, metadata=metadata)
+        return ToolResult(_told(result), metadata=metadata)
     problem = f"{name} ended as {result.status}: {result.error or 'no reason given'}"
     return ToolResult(problem, metadata=metadata, is_error=True)
+
+
+def _told(result: RunResult[Any]) -> str:
+    """The answer as text: as JSON when it is typed, as the child's model wrote it when there is no JSON of it."""
+    if isinstance(result.output, str):
+        return result.output
+    try:
+        return to_json(result.output)
+    except Exception:  # the serialisers of the output type are the application's
+        last = result.events[-1] if result.events else None
+        return last.output if isinstance(last, RunFinished) else ""

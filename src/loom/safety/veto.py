@@ -115,9 +115,17 @@ class SafetyRule:
         return cls(name=name, reason=reason, tool_names=tool_names, evaluator=evaluator)
 
     def matches(self, tool_name: str, arguments: dict[str, Any]) -> bool:
-        """Whether this rule vetoes the call. An evaluator that raises counts as a veto: it fails closed."""
+        """Whether this rule vetoes the call. What raises while it is asked counts as a veto: it fails closed."""
         if self.tool_names and not any(name_matches(tool_name, pattern) for pattern in self.tool_names):
             return False
+        try:
+            return self._vetoes(tool_name, arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the application's code; a veto that cannot decide must not let a call pass
+            return True
+
+    def _vetoes(self, tool_name: str, arguments: dict[str, Any]) -> bool:
         conditions = [
             *(_same(arguments.get(key), value) for key, value in self.arg_equals.items()),
             *(_text(arguments, key).startswith(normalise(value)) for key, value in self.arg_prefixes.items()),
@@ -129,10 +137,7 @@ class SafetyRule:
         if not all(conditions):
             return False
         if self.evaluator is not None:
-            try:
-                return self.evaluator.evaluate(tool_name, arguments)
-            except Exception:  # the application's code; a veto that cannot decide must not let a call pass
-                return True
+            return bool(self.evaluator.evaluate(tool_name, arguments))
         return bool(conditions or self.tool_names)
 
 

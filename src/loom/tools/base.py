@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
 
 from .._generics import DepsT
-from ..errors import StoreError, ToolPermissionError
+from ..errors import ConfigError, StoreError, ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
 from ..types import ToolResult, ToolSpec
@@ -24,11 +25,14 @@ __all__ = [
     "GOES_ON",
     "Parked",
     "RunContext",
+    "SpecFacts",
     "ToolContext",
     "ToolHandler",
     "ToolResult",
     "ToolSpec",
     "Unsaved",
+    "checked_name",
+    "checked_spec",
 ]
 
 GOES_ON = "the work goes on and cannot be stopped"
@@ -148,6 +152,96 @@ class Unsaved(BaseException):
     def __init__(self, error: StoreError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What OpenAI accepts as a name; the other services accept at least this."""
+
+
+def checked_name(name: object) -> str:
+    """A name every service accepts. Raises ConfigError for any other, letters that only look alike included."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    odd = next((char for char in name if not _NAME.fullmatch(char)), "") if isinstance(name, str) else ""
+    shown = f" ({odd!r} is U+{ord(odd):04X})" if odd else ""
+    raise ConfigError(
+        f"{name!r} is no name for a tool{shown}: use 1 to 64 of the letters a-z and A-Z, digits, _ and -"
+    )
+
+
+def checked_spec(spec: object) -> ToolSpec:
+    """A spec whose fields every service can be sent. Raises ConfigError naming the first that is wrong."""
+    if not isinstance(spec, ToolSpec):
+        raise ConfigError(f"the `tool` of a handler must be a ToolSpec, not {type(spec).__name__}")
+    name = checked_name(spec.name)
+    description: Any = spec.description
+    parameters: Any = spec.parameters
+    if not isinstance(description, str):
+        raise ConfigError(f"{name}: its description must be text, not {type(description).__name__}")
+    if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
+        raise ConfigError(f"{name}: its parameters must be a JSON Schema of type object")
+    timeout: Any = spec.timeout
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"{name}: its timeout must be a positive number of seconds, not {timeout!r}")
+    if spec.read_only and spec.destructive:
+        raise ConfigError(f"{name}: a tool is either read_only or destructive, not both")
+    return spec
+
+
+class SpecFacts:
+    """Mixin: what the spec of a handler says, as attributes of the handler."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def tool(self) -> ToolSpec:
+            """The spec."""
+            ...
+
+    @property
+    def description(self) -> str:
+        """What the model is told the tool does."""
+        return self.tool.description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments. Not to be changed."""
+        return self.tool.parameters
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the tool changes nothing."""
+        return self.tool.read_only
+
+    @property
+    def destructive(self) -> bool:
+        """Whether the tool may destroy something."""
+        return self.tool.destructive
+
+    @property
+    def concurrency_safe(self) -> bool:
+        """Whether calls of the tool may run beside others."""
+        return self.tool.concurrency_safe
+
+    @property
+    def needs_approval(self) -> bool | None:
+        """Whether a human is asked first; None asks for a destructive tool."""
+        return self.tool.needs_approval
+
+    @property
+    def requires_permission(self) -> bool:
+        """Whether a call asks a human first, unless a rule or mode says otherwise."""
+        return self.tool.asks
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether running the same call again does no harm."""
+        return self.tool.idempotent
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds a call may take; None is the runtime's default."""
+        return self.tool.timeout
 
 
 class ToolHandler(ABC):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
-from ..types import ToolResult, ToolSpec
-from .base import ToolHandler
+from ..types import ToolResult, ToolSpec, describe_error, error_text, safe_repr
+from .base import ToolHandler, checked_spec
 
 
 class ToolRegistry:
@@ -25,15 +25,26 @@ class ToolRegistry:
             self.register(handler)
 
     def register(self, handler: ToolHandler) -> None:
-        """Add a handler. Raises ConfigError for something that is no handler or a name that is taken."""
-        spec = getattr(handler, "tool", None)
+        """Add a handler.
+
+        Raises ConfigError for something that is no handler, a name that is taken or that services do not accept.
+        """
+        try:
+            spec = getattr(handler, "tool", None)
+        except ConfigError:
+            raise
+        except Exception as error:  # a property of the application's
+            raise ConfigError(
+                f"{safe_repr(handler)} cannot say what it is: {describe_error(error)}"
+            ) from error
         if not isinstance(spec, ToolSpec) or not (
             hasattr(handler, "invoke") or hasattr(handler, "invoke_in_context")
         ):
             raise ConfigError(
-                f"{handler!r} is not a tool: it needs a `tool` property and an `invoke(args)` method; "
+                f"{safe_repr(handler)} is not a tool: it needs a `tool` property and an `invoke(args)` method; "
                 "decorate a function with @tool"
             )
+        checked_spec(spec)
         if spec.name in self._handlers:
             raise ConfigError(f"two tools are named {spec.name!r}; give one of them another name")
         if self.newcomer is not None:
@@ -75,7 +86,7 @@ class ToolRegistry:
         try:
             return await handler.invoke(args)
         except Exception as error:  # a handler is foreign code; whatever it raises is its result
-            return ToolResult(f"Tool error ({name}): {error}", is_error=True)
+            return ToolResult(f"Tool error ({name}): {error_text(error)}", is_error=True)
 
     def __len__(self) -> int:
         return len(self._handlers)
