@@ -568,3 +568,35 @@ def raised_otherwise(path: Path) -> list[str]:
             wrong.append(repr(error))
     desk.log.close()
     return wrong
+
+
+# --- guards -----------------------------------------------------------------------------------------------
+
+
+def test_review_l_an_append_is_synced_in_whatever_group_it_is(tmp_path: Path) -> None:
+    """Before or after a renewal, a release or a lease of another session; these alone are not synced."""
+    synced: list[int] = []
+    desk = Desk(tmp_path / "s.json", sync=synced.append)
+    lease = desk.acquire()
+    assert len(synced) == 1, "the header of a new file"
+    calm: list[Callable[[FileLog], Any]] = [
+        lambda log: log.renew(lease, 60.0),
+        lambda log: log.acquire("other", "b", 1.0),
+    ]
+
+    def perform(*work: Callable[[FileLog], Any]) -> int:
+        before, jobs = len(synced), [Job(one, writes=True) for one in work]
+        desk.log.perform(jobs)
+        assert [job.error for job in jobs] == [None] * len(jobs)
+        return len(synced) - before
+
+    def append(log: FileLog) -> None:
+        batch = placed([said("x")], head=log.head("s"))
+        log.append(lease, batch, [encode_event(event) for event in batch], ())
+
+    assert perform(*calm) == 0
+    for group in ([append, *calm], [*calm, append], [calm[0], append, calm[1]], [append]):
+        assert perform(*group) == 1
+    assert perform(*calm) == 0
+    assert perform(lambda log: log.offer("s", RuntimeSignal.create("x"), 1.0), *calm) == 1
+    assert perform(*calm, lambda log: log.save(SessionRecord("s"))) == 1

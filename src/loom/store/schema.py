@@ -77,6 +77,8 @@ CREATE TABLE tallies (
     listed INTEGER NOT NULL, runs INTEGER NOT NULL, unfinished INTEGER NOT NULL, requests INTEGER NOT NULL,
     transcripts INTEGER NOT NULL, signals INTEGER NOT NULL, outputs INTEGER NOT NULL, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE witness (ahead INTEGER NOT NULL, armed INTEGER NOT NULL);
+INSERT INTO witness VALUES (0, 0);
 """
 
 MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
@@ -190,6 +192,7 @@ def _prepare(connection: sqlite3.Connection, path: str, busy_timeout: float) -> 
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA secure_delete = FAST")  # a damaged page must not show rows of the past
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # see sqlitemerge.py
     if version < len(MIGRATIONS):
         _switch_to_log(connection, busy_timeout)
         _in_transaction(connection, "BEGIN IMMEDIATE", lambda: _migrate(connection, path))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import LeaseLost, SessionBusy
+from ..errors import LeaseLost, SessionBusy, StoreError
 from ..events import (
     Event,
     RequestAnswered,
@@ -26,6 +26,7 @@ from .durable import ThreadedStore
 from .log import SIGNAL_WINDOW, Lease, check_seqs, seen_key
 from .records import encode_row
 from .schema import connect, store_error
+from .sqlitemerge import MOST_GROUPS, Merging, has_log
 from .sqliterecords import RUN_QUERY, RecordTables
 from .sqliterows import (
     EventRow,
@@ -44,6 +45,9 @@ from .sqliterows import (
 )
 from .sqlitetally import DIGEST_SIZE, Tally, chained, token_crc
 from .writer import Job
+
+REST = 0.05
+"""Seconds without anything to do, after a run has ended, until the write-ahead log is merged into the main file."""
 
 
 class SqliteSessionStore(ThreadedStore):
@@ -81,13 +85,44 @@ class SqliteLog(RecordTables):
     def __init__(self, path: str, clock: Callable[[], float], busy_timeout: float) -> None:
         self._path = path
         self._clock = clock
+        had_log = has_log(path)
         self._connection = connect(path, busy_timeout=busy_timeout)
         super().__init__(Rows(self._connection, path))
+
+        self._merging = self._with_log(had_log)
+        self._due = False
+
+    def _with_log(self, had_log: bool) -> Merging | None:
+        try:
+            ((mode,),) = self._execute("PRAGMA journal_mode").fetchall()
+            return Merging(self._connection, self._path, had_log=had_log) if mode == "wal" else None
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise store_error(self._path, error, "cannot be opened, nothing was read or saved") from error
+        except StoreError:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """See Desk."""
         with suppress(sqlite3.Error):  # what was acknowledged is in the write-ahead log, closed or not
+            if self._merging is not None:
+                self._merging.close()
             self._connection.close()
+
+    @property
+    def patience(self) -> float | None:
+        """See Desk. Soon after a run has ended the main file has it, too."""
+        return REST if self._due else None
+
+    def rest(self) -> None:
+        """See Desk."""
+        self._due = False
+        with suppress(
+            sqlite3.Error, StoreError
+        ):  # it stays in the log; the next operation says what is wrong
+            if self._merging is not None:
+                self._merging.merge()
 
     # --- groups of jobs -------------------------------------------------------------------------------
 
@@ -116,6 +151,9 @@ class SqliteLog(RecordTables):
 
     def _write(self, jobs: Sequence[Job]) -> None:
         self._execute("BEGIN IMMEDIATE")
+        if self._merging is not None:
+            self._merging.arm()
+            self._due = self._due or self._merging.groups > MOST_GROUPS
         for job in jobs:
             self._execute("SAVEPOINT job")
             job.run(self)
@@ -203,6 +241,7 @@ class SqliteLog(RecordTables):
             closed = (session_id, event.request_id)
             tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND id = ?", *closed)
         elif isinstance(event, RunFinished):
+            self._due = True
             left = (session_id, run_id)
             tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND run_id = ?", *left)
         waiting = (

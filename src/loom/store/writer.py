@@ -68,6 +68,14 @@ class Desk(ABC):
     def close(self) -> None:
         """Let go of files. Must not raise."""
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds to wait for a job before ``rest`` is called; None for ever."""
+        return None
+
+    def rest(self) -> None:
+        """Do what can wait. Must not raise."""
+
 
 DeskT = TypeVar("DeskT", bound=Desk)
 
@@ -199,7 +207,7 @@ def _work(queue: SimpleQueue[Job | _Pause | None], open_desk: Callable[[], Desk]
     desk: Desk | None = None
     last: Job | _Pause | None = _Pause()
     while last is not None:
-        jobs, last = _next_group(queue)
+        jobs, last = _next_group(queue, desk)
         try:
             if desk is None and jobs:
                 desk = open_desk()
@@ -217,10 +225,12 @@ def _work(queue: SimpleQueue[Job | _Pause | None], open_desk: Callable[[], Desk]
             last.done.set()
 
 
-def _next_group(queue: SimpleQueue[Job | _Pause | None]) -> tuple[list[Job], Job | _Pause | None]:
+def _next_group(
+    queue: SimpleQueue[Job | _Pause | None], desk: Desk | None
+) -> tuple[list[Job], Job | _Pause | None]:
     """What waits, up to a full group or to what is no job; and the last that was taken out."""
     jobs: list[Job] = []
-    item = queue.get()
+    item = _next(queue, desk)
     while isinstance(item, Job):
         jobs.append(item)
         if len(jobs) == MAX_GROUP:
@@ -230,6 +240,15 @@ def _next_group(queue: SimpleQueue[Job | _Pause | None]) -> tuple[list[Job], Job
         except Empty:
             return jobs, jobs[-1]
     return jobs, item
+
+
+def _next(queue: SimpleQueue[Job | _Pause | None], desk: Desk | None) -> Job | _Pause | None:
+    if desk is not None and desk.patience is not None:
+        try:
+            return queue.get(timeout=desk.patience)
+        except Empty:
+            desk.rest()
+    return queue.get()
 
 
 def _settle(jobs: Sequence[Job]) -> None:
