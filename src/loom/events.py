@@ -382,6 +382,12 @@ class RequestWithdrawn(Event, frozen=True, kw_only=True, tag="request.withdrawn"
     request_id: str
 
 
+class RequestExpired(RequestWithdrawn, frozen=True, kw_only=True, tag="request.expired"):
+    """A request's time was up before anybody answered; what needed the answer asks anew."""
+
+    type: ClassVar[Literal["request.expired"]] = "request.expired"  # type: ignore[assignment]  # a kind of withdrawal
+
+
 class QualityJudged(Event, frozen=True, kw_only=True, tag="quality.judged"):
     """A final reply was judged. A critique goes back to the model."""
 
@@ -418,6 +424,7 @@ AnyEvent = (
     | RequestOpened
     | RequestAnswered
     | RequestWithdrawn
+    | RequestExpired
     | QualityJudged
 )
 

@@ -245,3 +245,26 @@ def test_review_a_agents_that_call_each_other_can_be_checked() -> None:
 async def test_review_a_the_context_of_a_run_is_a_run_context() -> None:
     with pytest.raises(ConfigError, match="RunContext"):
         await _agent().run("go", context={"a": 1})  # type: ignore[arg-type]
+
+
+@tool(description="Deploy where one does by default")
+def ship(environment: str = "prod") -> str:
+    EFFECTS.append(environment)
+    return "shipped"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        _rules(PermissionRule.deny("ship", environment="prod*")),
+        _veto(tool_names=["ship"], arg_equals={"environment": "prod"}),
+        _veto(arg_prefixes={"environment": "pr"}),
+    ],
+    ids=["rule", "veto", "prefix"],
+)
+async def test_review_a_a_rule_speaks_about_the_default_of_an_argument_that_is_left_out(
+    options: dict[str, Any],
+) -> None:
+    provider = ScriptedProvider([call("ship"), call("ship", environment="staging"), "end"])
+    await Agent(model=provider, tools=[ship], **options).run("go")
+    assert EFFECTS == ["staging"]

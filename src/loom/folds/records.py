@@ -17,6 +17,7 @@ from ..errors import StoreCorrupted
 from ..events import (
     Event,
     RequestAnswered,
+    RequestExpired,
     RequestOpened,
     RequestWithdrawn,
     RunFinished,
@@ -28,7 +29,7 @@ from ..types import Artifact, ChatMessage, Role, RunState, jsonable
 from .state import State, fold
 
 ROW_EVENTS = frozenset(
-    {RunStarted, RunResumed, RequestOpened, RequestAnswered, RequestWithdrawn, RunFinished}
+    {RunStarted, RunResumed, RequestOpened, RequestAnswered, RequestWithdrawn, RequestExpired, RunFinished}
 )
 """The kinds of events that change a run's row."""
 

@@ -23,6 +23,7 @@ from ..events import (
     Outcome,
     QualityJudged,
     RequestAnswered,
+    RequestExpired,
     RequestOpened,
     RequestWithdrawn,
     RunFinished,
@@ -153,6 +154,11 @@ class State(Struct, frozen=True, kw_only=True):
             elif call.attempt and call.phase is not Phase.FINISHED and not call.concurrency_safe:
                 held = True
         return tuple(ready)
+
+    @property
+    def expired(self) -> tuple[Request, ...]:
+        """The open requests whose time was up when the run was last heard of."""
+        return tuple(r for r in self.requests if r.expires_at is not None and r.expires_at < self.last_at)
 
     @property
     def unsettled(self) -> tuple[Call, ...]:
@@ -390,6 +396,19 @@ def _request_withdrawn(state: State, event: RequestWithdrawn) -> State:
     return replace(state, requests=tuple(r for r in state.requests if r.id != event.request_id))
 
 
+def _request_expired(state: State, event: RequestExpired) -> State:
+    """The question is gone, and who asked it is where it was before asking."""
+    request = next((r for r in state.requests if r.id == event.request_id), None)
+    state = _request_withdrawn(state, event)
+    if request is None or not request.call_id:
+        return state
+    call = state.call(request.call_id)
+    if not request.digest:
+        return _with_call(state, replace(call, phase=Phase.ALLOWED))
+    # An attempt of unknown fate is asked about again; it must not come to the gates as if it were new.
+    return _with_call(state, replace(call, phase=Phase.STARTED if call.attempt else Phase.REQUESTED))
+
+
 def _with_call(state: State, changed: Call) -> State:
     return replace(state, calls=tuple(changed if call.id == changed.id else call for call in state.calls))
 
@@ -411,6 +430,7 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     RequestOpened: _request_opened,
     RequestAnswered: _request_answered,
     RequestWithdrawn: _request_withdrawn,
+    RequestExpired: _request_expired,
 }
 
 ENDS_WORK = frozenset(

@@ -42,6 +42,17 @@ class Case:
     edited: bool = False
     mended: bool = False
 
+    @property
+    def effective(self) -> dict[str, Any]:
+        """The arguments with the schema's defaults for those left out: what the tool will work with."""
+        properties: dict[str, Any] = self.spec.parameters.get("properties") or {}
+        left_out: dict[str, Any] = {
+            name: schema["default"]
+            for name, schema in properties.items()
+            if name not in self.arguments and isinstance(schema, dict) and "default" in schema
+        }
+        return {**left_out, **self.arguments} if left_out else self.arguments
+
     def digest(self) -> str:
         """The name of the effect as it stands now."""
         return effect_digest(

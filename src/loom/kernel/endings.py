@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..events import ErrorRaised, Event, LimitReached, RunFinished
+from ..events import ErrorRaised, Event, LimitReached, RequestExpired, RunFinished
 from ..folds.state import State
 from ..types import RunState
-from .steps import Fail, Finish, Judge, Stop, next_step
+from .steps import Expire, Fail, Finish, Judge, Stop, next_step
 
 
 def what_follows(state: State, *, judged: bool) -> list[Event]:
@@ -15,6 +15,8 @@ def what_follows(state: State, *, judged: bool) -> list[Event]:
         step = Finish(RunState.COMPLETED)
     if isinstance(step, Stop):
         return [LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent)]
+    if isinstance(step, Expire):
+        return [RequestExpired(request_id=request.id) for request in step.requests]
     if isinstance(step, Fail):
         return [ErrorRaised(error=step.error)]
     if isinstance(step, Finish):

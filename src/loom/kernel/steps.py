@@ -11,6 +11,7 @@ from itertools import takewhile
 from msgspec import Struct
 
 from ..folds.state import Call, Phase, State
+from ..requests import Request
 from ..safety.media import MEDIA_PARTS
 from ..types import ErrorInfo, RunState, StopReason
 
@@ -57,6 +58,12 @@ class Await(Struct, frozen=True):
     """Nothing can go on before a human answers."""
 
 
+class Expire(Struct, frozen=True):
+    """The time of these requests is up: take them back, so that they are asked anew."""
+
+    requests: tuple[Request, ...]
+
+
 class Stop(Struct, frozen=True):
     """A limit of the budget is reached."""
 
@@ -79,7 +86,7 @@ class AskModel(Struct, frozen=True):
     """Ask the model."""
 
 
-Step = Done | Finish | Settle | Recover | Decide | Execute | Await | Stop | Fail | Judge | AskModel
+Step = Done | Finish | Settle | Recover | Decide | Execute | Expire | Await | Stop | Fail | Judge | AskModel
 
 
 def next_step(state: State) -> Step:
@@ -90,6 +97,9 @@ def next_step(state: State) -> Step:
         return Done()
     if state.ending:
         return _end(state)
+    # questions whose time is up
+    if state.requests and (expired := state.expired):
+        return Expire(expired)
     if state.calls:
         return _go_on_with_calls(state)
     # a question about the run itself

@@ -120,16 +120,17 @@ def _plain(arguments: Any) -> dict[str, Any]:
 
 def permission(case: Case) -> Ruling:
     """Rule by the declared modes, rules and the tool's own facts: the strictest from here to the root."""
-    ruling = _ALLOW
+    ruling, arguments = _ALLOW, case.effective
     for policy in case.scope.powers:
-        ruling = stricter(ruling, judge(case.spec, case.arguments, mode=policy.mode, rules=policy.rules))
+        ruling = stricter(ruling, judge(case.spec, arguments, mode=policy.mode, rules=policy.rules))
     return ruling
 
 
 def veto(case: Case) -> Ruling:
     """Refuse what a safety rule forbids, here or above, whoever allowed it."""
+    arguments = case.effective
     for policy in case.scope.powers:
-        rule = first_veto(policy.vetoes, case.spec.name, case.arguments)
+        rule = first_veto(policy.vetoes, case.spec.name, arguments)
         # guard: tests/kernel/test_governed_path.py
         if rule:
             return Ruling("deny", "veto", rule.reason)
@@ -303,7 +304,12 @@ def _withdrawn(case: Case) -> list[Event]:
 
 
 def _for_call(request: Request, case: Case) -> Request:
-    """A question as this run's own; one forwarded from a child keeps its id, run and session."""
+    """A question as this run's own; one forwarded from a child keeps its id, run and session.
+
+    Raises ValueError for one that nobody could answer in time.
+    """
+    if request.expires_at is not None and request.expires_at <= case.scope.engine.clock():
+        raise ValueError(f"request {request.id} has expired before it was asked")
     return replace(
         sound(request),
         call_id=case.call.id,
