@@ -98,7 +98,7 @@ WHOLE: dict[str, tuple[Json, str | None]] = {
     "a model as a number": (items(SPOKEN, model=4), DONE),
     "an error as text": ({"error": "gone"}, NONE),
     "an error beside a reply": (items(SPOKEN, error={"message": "gone"}), NONE),
-    "half a surrogate": (items(spoken({**WORDS, "text": "Hello \ud800"})), NONE),
+    "half a surrogate": (items(spoken({**WORDS, "text": "Hello \ud800"})), DONE),
     "control characters": (items(spoken({**WORDS, "text": "Hello \u0000\u001b[2J"})), DONE),
 }
 

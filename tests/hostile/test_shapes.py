@@ -101,7 +101,7 @@ WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
         "an error beside a reply": (message(content="Hello") | {"error": {"message": "gone"}}, NONE),
         "no error beside a reply": (message(content="Hello") | {"error": None}, DONE),
         "an error object of another service": ({"object": "error", "message": "no such model"}, NONE),
-        "half a surrogate": (message(content="Hello \ud800"), NONE),
+        "half a surrogate": (message(content="Hello \ud800"), DONE),
         "control characters": (message(content="Hello \u0000\u001b[2J"), DONE),
     },
     "gemini": {
@@ -158,7 +158,7 @@ WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
         "an error as text": ({"error": "gone"}, NONE),
         "an error beside a reply": (parts(SAYS, error={"message": "gone"}), NONE),
         "no error beside a reply": (parts(SAYS, error=None), DONE),
-        "half a surrogate": (parts({"text": "Hello \ud800"}), NONE),
+        "half a surrogate": (parts({"text": "Hello \ud800"}), DONE),
         "control characters": (parts({"text": "Hello \u0000\u001b[2J"}), DONE),
     },
     "anthropic": {
@@ -207,7 +207,7 @@ WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
         "an error": ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, NONE),
         "an error without words": ({"type": "error"}, NONE),
         "an error as text": ({"type": "error", "error": "gone"}, NONE),
-        "half a surrogate": (block({"type": "text", "text": "Hello \ud800"}), NONE),
+        "half a surrogate": (block({"type": "text", "text": "Hello \ud800"}), DONE),
         "control characters": (block({"type": "text", "text": "Hello \u0000\u001b[2J"}), DONE),
     },
 }

@@ -24,7 +24,7 @@ from loom.types import ChatMessage, ChatResponse, Role, RunState
 
 pytestmark = pytest.mark.timeout(20)
 
-_OWN = {"run_id", "session_id", "at", "duration_ms", "idempotency_key"}
+_OWN = {"run_id", "session_id", "at", "worked", "duration_ms", "idempotency_key"}
 
 
 def plain(events: Sequence[Event]) -> list[dict[str, Any]]:

@@ -131,11 +131,11 @@ async def test_a_reply_of_nothing_is_not_said_again() -> None:
     assert all(m.content or m.tool_calls for m in one.provider.requests[-1].messages)
 
 
-async def test_a_run_that_failed_before_the_model_spoke_is_not_repeated() -> None:
+async def test_a_run_that_failed_before_the_model_spoke_is_told_to_the_next() -> None:
     one = Process(InMemorySessionStore(), RuntimeError("down"), "a2")
     await soon(one.session.run("q1"))
-    await soon(one.session.run("q1"))
-    assert one.shown() == ["q1"]
+    await soon(one.session.run("q2"))
+    assert one.shown() == ["q1", "[The run failed (provider) before it was finished.]", "q2"]
 
 
 # --- forks ----------------------------------------------------------------------------------------------

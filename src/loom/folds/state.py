@@ -226,7 +226,40 @@ def task_content(event: RunStarted) -> str | tuple[Part, ...]:
 
 
 def _run_resumed(state: State, event: RunResumed) -> State:
-    return replace(state, status=RunState.RUNNING)
+    return _begun_again(state) if state.status.terminal else replace(state, status=RunState.RUNNING)
+
+
+def _begun_again(state: State) -> State:
+    """A run that had failed or was cancelled goes on: what was said and done stays, how it ended is forgotten."""
+    said = state.transcript
+    # A reply that was cut or not accepted: services want a word of the user after it.
+    if said and said[-1].role is Role.ASSISTANT:
+        said = said.plus(ChatMessage(Role.USER, f"[The run {_ending(state)}. Go on from there.]"))
+    return replace(
+        state,
+        status=RunState.RUNNING,
+        transcript=said,
+        error=None,
+        limit=None,
+        cancelling=False,
+        cancel_reason="",
+        stop_reason=None,
+        judged=False,
+        attempts=0,
+        streak=0,
+    )
+
+
+def ending_note(state: State) -> str:
+    """What a later run is told of one that ended without success."""
+    return f"[The run {_ending(state)} before it was finished.]"
+
+
+def _ending(state: State) -> str:
+    if state.status is RunState.CANCELLED:
+        return "was cancelled"
+    how = "reached a limit" if state.status is RunState.LIMIT_REACHED else "failed"
+    return f"{how} ({state.error.code})" if state.error else how
 
 
 def _cancel_requested(state: State, event: CancelRequested) -> State:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import StoreError, ToolError
-from ..events import Event, RequestOpened, ToolFinished, ToolStarted
+from ..events import Event, RequestOpened, ToolFinished, ToolProgress, ToolStarted
 from ..folds.state import Call, State
 from ..tools.base import ToolContext, ToolHandler, Unsaved
 from .attempt import Attempt
@@ -21,28 +21,42 @@ from .toolpath import execute, observe
 Batch = list[Event]
 
 
+HELD = 500
+"""Updates of running tools that are held, from the beginning and again from the end: more than anybody reads."""
+
+
 class Feed:
-    """What running tools post, for the loop to pick up. Bounded in nothing: events are small and picked up at once.
+    """What running tools post, for the loop to pick up.
+
+    Of what is not kept, the first and the newest ``HELD`` are held when nobody picks up, and how many were left out.
 
     ``open`` are the ids of the calls that may still post; what a call posts after its end goes nowhere. ``unsaved``
     is why a run that one of them drives could not be written down.
     """
 
-    __slots__ = ("_kept", "_live", "_stirred", "_waiter", "open", "unsaved")
+    __slots__ = ("_kept", "_left_out", "_live", "_stirred", "_waiter", "open", "unsaved")
 
     def __init__(self) -> None:
         self.open: set[str] = set()
         self.unsaved: StoreError | None = None
         self._live: list[Event] = []
         self._kept: list[Event] = []
+        self._left_out = 0
         self._stirred = False
         self._waiter: asyncio.Future[None] | None = None
 
     def post(self, call_id: str, event: Event) -> None:
         """Hand over an event of a call."""
-        if call_id in self.open:
-            (self._kept if event.durable else self._live).append(event)
-            self.wake()
+        if call_id not in self.open:
+            return
+        if event.durable:
+            self._kept.append(event)
+        else:
+            self._live.append(event)
+            if len(self._live) > 2 * HELD:
+                del self._live[HELD]
+                self._left_out += 1
+        self.wake()
 
     def wake(self) -> None:
         """Let the loop look again."""
@@ -60,6 +74,10 @@ class Feed:
     def live(self) -> list[Event]:
         """What was posted since the last time for whoever listens right now."""
         events, self._live = self._live, []
+        if self._left_out:
+            told = f"({self._left_out} updates of running tools were left out)"
+            events.insert(HELD, ToolProgress(call_id=getattr(events[HELD], "call_id", ""), text=told))
+            self._left_out = 0
         return events
 
     def kept(self) -> list[Event]:

@@ -204,10 +204,14 @@ def as_provider(given: object) -> LLMProvider:
     return _Completed(given)
 
 
+def bare(provider: LLMProvider) -> Any:
+    """The object that the application gave as a provider."""
+    return provider.given if isinstance(provider, _Completed) else provider
+
+
 def takes_settings(provider: LLMProvider) -> bool:
     """Whether the provider can be told how to sample and in what shape to answer."""
-    asked = provider.given if isinstance(provider, _Completed) else provider
-    return _refuses(asked.chat, {"tools": None, "model": None, "settings": None}) is None
+    return _refuses(bare(provider).chat, {"tools": None, "model": None, "settings": None}) is None
 
 
 def _refuses(function: Callable[..., Any], options: dict[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ from .base import (
     StopEvent,
     UsageEvent,
     as_provider,
+    bare,
     close_stream,
     secrets_of,
 )
@@ -50,7 +51,7 @@ class Candidate:
         """What attempts call it."""
         default = getattr(self.provider, "default_model", None)
         given = self.label or self.model or (default if isinstance(default, str) else "")
-        return given or type(self.provider).__name__
+        return given or type(bare(self.provider)).__name__
 
 
 class FallbackProvider(LLMProvider):

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from ..events import Event, RunFinished, RunStarted, SessionForked, ToolFinished
+from msgspec import ValidationError, convert
+
+from ..events import Event, RunFinished, RunResumed, RunStarted, SessionForked, ToolFinished
 from ..folds.records import artifacts_of, refold
-from ..folds.state import State
+from ..folds.state import State, ending_note
 from ..folds.transcript import Transcript
 from ..policies.restore import PastRun, SessionRestorePolicy
-from ..types import ChatMessage, Role, RunState
+from ..store.base import TranscriptRecord
+from ..types import Artifact, ChatMessage, Role, RunState, TextPart
 
 
 class History:
     """A session's finished runs, in the order they finished.
 
-    A run that ended before the model said anything is left out, so that asking again after a failure does
-    not say everything twice.
+    Of a run that ended without success, what was said is kept as well, with a note how it ended, so that the next
+    run knows what the user asked and how far it came. The last run may be gone on with (``Session.retry``).
     """
 
     def __init__(self) -> None:
@@ -30,6 +34,7 @@ class History:
         self._ends: list[int] = []
         self._lengths: list[int] = []
         self._open: dict[str, list[Event]] = {}
+        self._last: tuple[str, Sequence[Event]] = ("", ())
 
     def before(self, seq: int, restore: SessionRestorePolicy) -> tuple[Transcript, list[PastRun]]:
         """What a run that starts at ``seq`` is told, and the runs it may know of."""
@@ -48,6 +53,8 @@ class History:
             if isinstance(event, SessionForked):
                 self._add(event.seq, PastRun("", "", event.messages), event.messages)
             elif event.run_id:
+                if isinstance(event, RunResumed) and self.is_last(event.run_id):
+                    self._open[event.run_id] = self._reopened()
                 self._open.setdefault(event.run_id, []).append(event)
                 if isinstance(event, RunFinished):
                     self._close(self._open.pop(event.run_id))
@@ -57,10 +64,30 @@ class History:
         for run in runs:
             self._add(0, run, run.messages)
 
+    @property
+    def last_id(self) -> str:
+        """The id of the run that was the last to end; empty when none has."""
+        return self._last[0]
+
+    def is_last(self, run_id: str) -> bool:
+        """Whether this run was the last to end."""
+        return self._last[0] == run_id
+
+    def _reopened(self) -> list[Event]:
+        """Forget the last run, which goes on after all, and return its events so far."""
+        events = list(self._last[1])
+        self._last = ("", ())
+        for ended in (self._runs, self._ends, self._lengths):
+            ended.pop()
+        self._said = self._said.upto(self._lengths[-1] if self._lengths else 0)
+        return events
+
     def finish(self, state: State, events: Sequence[Event], seq: int) -> None:
         """Take in a run that ended or came to rest right here."""
         self.seq = seq
         self._open.pop(state.run_id, None)
+        if self.is_last(state.run_id):
+            self._reopened()
         if events and isinstance(events[-1], RunFinished):
             self._add_run(state, events)
         elif events:
@@ -75,8 +102,10 @@ class History:
 
     def _add_run(self, state: State, events: Sequence[Event]) -> None:
         said = [m for m in state.transcript.after(state.own) if m.content or m.tool_calls]
-        if any(message.role is Role.ASSISTANT for message in said):
-            self._add(events[-1].seq, past_run(state, events), said)
+        if state.status is not RunState.COMPLETED:
+            said = _noted(said, ending_note(state))
+        self._add(events[-1].seq, past_run(state, events), said)
+        self._last = (state.run_id, events)
 
     def _add(self, seq: int, run: PastRun, said: Sequence[ChatMessage]) -> None:
         self._said = self._said.plus(*said)
@@ -85,20 +114,58 @@ class History:
         self._lengths.append(len(self._said))
 
 
+def _noted(said: list[ChatMessage], note: str) -> list[ChatMessage]:
+    """``said`` with a note at its end, in the agent's own last words where there are any."""
+    last = said[-1] if said else None
+    if last is None or last.role is not Role.ASSISTANT or last.tool_calls:
+        return [*said, ChatMessage(Role.ASSISTANT, note)]
+    text = f"{last.content}\n\n{note}" if isinstance(last.content, str) else (*(last.content or ()), TextPart(note))
+    return [*said[:-1], ChatMessage(Role.ASSISTANT, text)]
+
+
+def _unfinished_output(state: State) -> str:
+    return "\n\n".join(piece for piece in (state.output, ending_note(state)) if piece)
+
+
 def past_run(state: State, events: Sequence[Event]) -> PastRun:
     """A finished run as restore policies see it."""
     started = next((event for event in events if isinstance(event, RunStarted)), None)
     notes = [f"{e.name}: {e.outcome}" for e in events if isinstance(e, ToolFinished)]
     return PastRun(
         prompt=state.goal,
-        output=state.output if state.status is RunState.COMPLETED else "",
+        output=state.output if state.status is RunState.COMPLETED else _unfinished_output(state),
         inputs=started.inputs if started else {},
         notes=notes,
         artifacts=artifacts_of(state, events[-1].at if events else 0.0),
     )
 
 
-def turn_messages(prompt: str, output: str) -> list[ChatMessage]:
-    """A prompt and its answer as messages."""
-    said = [ChatMessage(Role.USER, prompt)]
-    return [*said, ChatMessage(Role.ASSISTANT, output)] if output else said
+def past_record(record: TranscriptRecord) -> PastRun:
+    """A run of which a store kept only a transcript, as restore policies see it."""
+    output, state = record.output, str(record.metadata.get("state", RunState.COMPLETED.value))
+    if state != RunState.COMPLETED.value:
+        output = "\n\n".join(piece for piece in (output, f"[The run ended as {state}.]") if piece)
+    said = [ChatMessage(Role.USER, record.prompt)]
+    return PastRun(
+        record.prompt,
+        output,
+        [*said, ChatMessage(Role.ASSISTANT, output)] if output else said,
+        inputs=record.context,
+        notes=[note for row in record.events if (note := _note_of(row))],
+        artifacts=[artifact for row in record.artifacts if (artifact := _artifact_of(row))],
+    )
+
+
+def _note_of(row: dict[str, Any]) -> str:
+    """What a kept event adds to the summary of its run. Rows are of a user's store, and may be anything."""
+    told: Any = row.get("payload", row)
+    if row.get("type") != "tool.finished" or not isinstance(told, dict):
+        return ""
+    return f"{told.get('name')}: {told.get('outcome')}"  # pyright: ignore[reportUnknownMemberType]
+
+
+def _artifact_of(row: dict[str, Any]) -> Artifact | None:
+    try:
+        return convert(row, Artifact)
+    except ValidationError:
+        return None

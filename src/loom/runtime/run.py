@@ -90,6 +90,7 @@ class Run(Generic[OutputT]):
         answers: Sequence[Answer] = (),
         parent: ToolContext[Any] | None = None,
         streaming: bool = True,
+        retried: bool = False,
     ) -> None:
         self.id = run_id or ""
         self.session = session
@@ -99,6 +100,7 @@ class Run(Generic[OutputT]):
         self._answers = tuple(answers)
         self._parent = parent
         self._streaming = streaming
+        self._retried = retried
         self._events: list[AnyEvent] = []
         self._followers = Followers()
         self._begun = task is None
@@ -331,7 +333,10 @@ class Run(Generic[OutputT]):
         if journal.state.status is RunState.QUEUED:
             self.state = RunState.FAILED  # not even its beginning could be saved
             return
-        self._events += cast("Iterable[AnyEvent]", journal.outbox)
+        unseen = list(cast("Iterable[AnyEvent]", journal.outbox))  # the reader who drove the run has left
+        self._events += unseen
+        for event in unseen:
+            self._followers.put(event)
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
         unsaved = unsaved or session.record(state, self._events)
@@ -387,6 +392,8 @@ class Run(Generic[OutputT]):
 
     async def _reopen(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
         session = self.session
+        if not self.id and self._retried:
+            self.id = session.history.last_id or "(none)"
         if not self.id:
             self.id = await self._meant(await session.store.unfinished_runs(session.id))
         events = cast("list[AnyEvent]", await session.store.read(session.id, run_id=self.id))
@@ -404,6 +411,10 @@ class Run(Generic[OutputT]):
             self._answers = ()  # cancelled before its turn came: its answers have lost their purpose
         if not self.context.inputs:
             self.context.inputs = dict(started.inputs)
+        if self._retried:
+            self._must_be_retriable(state)
+            self._retried = False
+            return self._journal(logbook, state), [RunResumed(from_state=state.status)]
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
@@ -429,6 +440,13 @@ class Run(Generic[OutputT]):
                 if any(isinstance(e, RequestOpened) and e.request.id in answered for e in events):
                     return run_id
         return unfinished[-1]
+
+    def _must_be_retriable(self, state: State) -> None:
+        if state.status not in (RunState.FAILED, RunState.CANCELLED):
+            how = "is not over: resume it" if not state.status.terminal else f"ended as {state.status.value}"
+            raise RequestClosed(f"run {self.id} cannot be retried, it {how}")
+        if not self.session.history.is_last(self.id):
+            raise RequestClosed(f"run {self.id} cannot be retried: a later run was told how it ended")
 
     def _answered(self, state: State) -> list[RequestAnswered]:
         """The answers, each to a request that is open and to no other."""

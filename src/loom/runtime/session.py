@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic
-from weakref import WeakValueDictionary
 
 from msgspec import UNSET, structs
 
@@ -22,14 +21,14 @@ from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
 from ..kernel.foreign import passes
-from ..policies.restore import PastRun, SessionRestorePolicy
+from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer, Request
 from ..safety.declared import mapping, seconds, text
 from ..signals import RuntimeTask, TaskInput
-from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
+from ..store.base import RunRecord, SessionRecord, SessionStore
 from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
-from .history import History, turn_messages
+from .history import History, past_record
 from .logbook import BUSY_WAIT, Logbook, open_logbook
 from .owner import new_owner
 from .result import RunResult
@@ -38,6 +37,9 @@ from .stream import Stream
 from .turn import Turn
 
 logger = logging.getLogger("loom.session")
+
+_HANDLES = 64
+"""Handles of ended runs that a session keeps, so that they can be looked up: more than a screen shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ class Session(Generic[OutputT, DepsT]):
         self.closed = False
         self._created_at: datetime | None = None
         self._opened = False
-        self._runs: WeakValueDictionary[str, Run[OutputT]] = WeakValueDictionary()
+        self._runs: dict[str, Run[OutputT]] = {}
 
     # --- what one does with a session -------------------------------------------------------------
 
@@ -194,7 +196,27 @@ class Session(Generic[OutputT, DepsT]):
             parent=parent,
         )
         if run_id:
-            self._runs[run_id] = run
+            self._keep(run)
+        return run.begin()
+
+    def retry(
+        self,
+        run_id: str | None = None,
+        *,
+        context: RunContext[DepsT] | None = None,
+        deps: DepsT | None = None,
+    ) -> Run[OutputT]:
+        """Go on with a run that failed or was cancelled, where it stopped; returns a handle as ``start`` does.
+
+        What was said, done and approved stays, under the same run id: after an outage of the model service only the
+        model is asked again. ``run_id`` None is the session's last run, and no other can be retried, for later runs
+        were told how it ended. Waiting for the handle raises RecordNotFound when there is no such run, RequestClosed
+        when it completed, reached a limit, is not over, or is not the last.
+        """
+        self._must_be_open()
+        run = Run(self, run_id=checked_run_id(run_id), context=self._context(context, deps), retried=True)
+        if run_id:
+            self._keep(run)
         return run.begin()
 
     async def pending(self) -> list[Request]:
@@ -253,17 +275,27 @@ class Session(Generic[OutputT, DepsT]):
 
     def forget(self) -> None:
         """Drop this session from the store, with everything it said, and with the sessions of its children."""
+        self._runs.clear()
         self.store.delete_session(self.id)
         if not self.store.durable:  # a store of records knows nothing of the log that it inherits
             self.store.log.forget(self.id)
 
     def get_run(self, run_id: str) -> Run[OutputT] | None:
-        """The handle of a run of this process, as long as someone holds it."""
+        """The handle of a run of this session object: of one that is not over, or among the newest 64 that are."""
         return self._runs.get(run_id)
 
     def list_runs(self) -> list[Run[OutputT]]:
-        """The handles of this process's runs that someone holds."""
+        """The handles of this session object's runs, oldest first: those not over, and the newest 64 that are."""
         return list(self._runs.values())
+
+    def _keep(self, run: Run[OutputT]) -> None:
+        self._runs.pop(run.id, None)
+        self._runs[run.id] = run
+        if len(self._runs) <= _HANDLES:
+            return
+        over = [known.id for known in self._runs.values() if known.state.terminal or known is run]
+        for run_id in over[: max(0, len(over) - _HANDLES)]:
+            del self._runs[run_id]
 
     @property
     def created_at(self) -> datetime | None:
@@ -328,7 +360,7 @@ class Session(Generic[OutputT, DepsT]):
             name = type(self.store).__name__
             logger.warning("%s keeps finished runs only: a crash loses the run under way", name)
         if head == 0:  # nothing in the log of this process: all there was is in the records
-            self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
+            self.history.absorb_records(past_record(record) for record in self.store.list_transcripts(self.id))
 
     def opened_log(self, hurry: Callable[[], bool] = lambda: False) -> AbstractAsyncContextManager[Logbook]:
         """The session's log, held for the time of the block; while ``hurry()``, only if nobody else has it."""
@@ -434,7 +466,7 @@ class Session(Generic[OutputT, DepsT]):
             parent=parent,
             streaming=streaming,
         )
-        self._runs[run.id] = run
+        self._keep(run)
         return run
 
     def _must_be_open(self) -> None:
@@ -450,7 +482,7 @@ class Session(Generic[OutputT, DepsT]):
 
 _SHOWN = (
     "aclose", "again", "close", "closed", "config", "created_at", "durable", "forget", "fork", "get_run", "id",
-    "list_runs", "metadata", "pending", "resume", "run", "start", "stream",
+    "list_runs", "metadata", "pending", "resume", "retry", "run", "start", "stream",
 )  # fmt: skip
 """What a session is for; the rest is what its runs need of it."""
 
@@ -463,10 +495,6 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         return StoreError(f"not saved: {describe_error(failure)}").info()
     return None
 
-
-def _past(record: TranscriptRecord) -> PastRun:
-    messages = turn_messages(record.prompt, record.output)
-    return PastRun(record.prompt, record.output, messages, inputs=record.context)
 
 
 def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:

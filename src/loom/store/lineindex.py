@@ -179,6 +179,8 @@ class LineIndex:
         if event.type == "run.started":
             run.started, run.session_id = True, session_id
             session.unfinished[run_id] = None
+        elif event.type == "run.resumed" and run.started:
+            session.unfinished.setdefault(run_id)
         elif event.type == "run.finished":
             session.unfinished.pop(run_id, None)
             for key in [key for key, request in session.requests.items() if request.run_id == run_id]:
@@ -187,7 +189,7 @@ class LineIndex:
             session.requests[event.opens()] = OpenRequest(run_id, place, event.seq)
         elif event.type == "request.answered":
             session.requests.pop(event.answers(), None)
-        elif event.type == "request.withdrawn":
+        elif event.type in ("request.withdrawn", "request.expired"):
             session.requests.pop(event.request_id, None)
         waiting = any(request.run_id == run_id for request in session.requests.values())
         step = RowStep(place, event.seq, waiting, passing=event.type not in ("run.started", "run.finished"))

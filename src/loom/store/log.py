@@ -20,7 +20,15 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import ConfigError, LeaseLost, SessionBusy, StoreError
-from ..events import Event, RequestAnswered, RequestOpened, RequestWithdrawn, RunFinished, RunStarted
+from ..events import (
+    Event,
+    RequestAnswered,
+    RequestOpened,
+    RequestWithdrawn,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
 from ..requests import Request
 from ..signals import RuntimeSignal
 
@@ -276,6 +284,8 @@ class MemoryLog:
         if kind is RunStarted:
             self._home[run_id] = session_id
             session.unfinished[run_id] = None
+        elif kind is RunResumed:
+            session.unfinished.setdefault(run_id)
         elif isinstance(event, RequestOpened):
             session.requests[event.request.id] = (run_id, event.request)
         elif isinstance(event, RequestAnswered | RequestWithdrawn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from ..errors import RecordNotFound
-from ..events import Event, RunFinished, RunStarted
+from ..events import Event, RunFinished, RunResumed, RunStarted
 from .base import RunRecord, SessionRecord, TranscriptRecord
 from .durable import DurableLog
 from .records import encode_row
@@ -183,6 +183,8 @@ class RecordTables(DurableLog):
             session_id, started, unfinished, first, last = tally.session_id, 1, 1, event.seq, 0
         elif isinstance(event, RunFinished):
             unfinished, last = 0, event.seq
+        elif isinstance(event, RunResumed) and started:
+            unfinished, last = 1, 0  # one that had ended may go on
         values = (session_id, started, unfinished, first, last, body, zlib.crc32(body), record.id)
         if row is None:
             self._execute(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
-from ...events import Event, ModelReplied, RequestOpened, ToolProgress, encode_event
+from ...events import Event, ModelReplied, RequestOpened, RunResumed, ToolProgress, encode_event
 from ...types import ChatMessage, Role, RunState
 from .base import TTL, Promises, refused, same, write
 from .samples import answered, every_event, finished, opened, placed, said, started
@@ -170,6 +170,26 @@ class EventPromises(Promises):
             assert failures == []
             for number in range(4):
                 assert [event.seq for event in await store.read(f"s{number}")] == list(range(1, 21))
+
+    async def test_a_run_that_had_ended_may_go_on(self, tmp_path: Path) -> None:
+        """Which is unfinished again then, and whose events are read whole, also by the next process."""
+        async with self.opened(tmp_path) as store:
+            lease = await store.acquire("s", owner="a", ttl=TTL)
+            await store.append(lease, placed([started(), finished()], run_id="r"))
+            await store.append(lease, placed([started(), finished()], head=2, run_id="q"))
+            assert await store.unfinished_runs("s") == []
+            again = RunResumed(from_state=RunState.FAILED)
+            await store.append(lease, placed([again], head=4, run_id="r"))
+            assert await store.unfinished_runs("s") == ["r"]
+        async with self.opened(tmp_path) as store:
+            if not store.durable:
+                return
+            assert await store.unfinished_runs("s") == ["r"]
+            assert [event.seq for event in await store.read("s", run_id="r")] == [1, 2, 5]
+            lease = await store.acquire("s", owner="b", ttl=TTL, instead_of="a")
+            await store.append(lease, placed([finished()], head=5, run_id="r"))
+            assert await store.unfinished_runs("s") == []
+            assert [event.seq for event in await store.read("s", run_id="r")] == [1, 2, 5, 6]
 
     @staticmethod
     async def _open(store: Any) -> list[str]:
