@@ -42,7 +42,7 @@ from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry
-from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec
 
 _REPORTED = frozenset(
     {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
@@ -82,6 +82,7 @@ class AgentTurn:
     """What one turn came to. ``tool_calls`` is a count; ``messages`` is the conversation with the reply.
 
     ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened.
+    ``estimated`` says that the tokens are estimates, in whole or in part: the service did not report them.
     """
 
     reply: str
@@ -94,6 +95,7 @@ class AgentTurn:
     model: str | None = None
     state: RunState = RunState.COMPLETED
     error: ErrorInfo | None = None
+    estimated: bool = False
 
 
 class Agent:
@@ -198,6 +200,7 @@ class Agent:
         governance = config.governance or GovernancePolicy()
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
+            estimate=_estimated_tokens,
             model=model,
             instructions=_instructions(config.system_preamble, context),
             tools=self._all_tools(),
@@ -243,6 +246,13 @@ class Agent:
         if not self.config.extra_tools:
             return self._tools
         return ToolRegistry([*self._tools, *self.config.extra_tools])
+
+
+def _estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
+    # Imported when it is wanted: most services count.
+    from .llm.tokens import TokenEstimator
+
+    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 class _TurnLog:
@@ -297,6 +307,7 @@ class _Turn:
             model=self._model,
             state=state.status,
             error=state.error,
+            estimated=state.usage.estimated,
         )
 
     def _reply(self, state: State) -> str:

@@ -196,12 +196,16 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """Tokens a model service counted. ``input_tokens`` includes those read from or written to a cache."""
+    """Tokens a model service counted. ``input_tokens`` includes those read from or written to a cache.
+
+    ``estimated`` says that the service left out some of it, and that its place is taken by an estimate.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> int:
@@ -214,6 +218,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
             self.output_tokens + other.output_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.estimated or other.estimated,
         )
 
 
@@ -221,20 +226,23 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
     ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
-    what it had counted by then.
+    what it had counted by then; None when it had begun to answer and counted nothing.
     """
 
     model: str
     error: ErrorInfo | None = None
-    usage: Usage = Usage()
+    usage: Usage | None = Usage()
     duration: float = 0.0
 
 
 class ChatResponse(Struct, frozen=True, omit_defaults=True):
-    """One whole reply of a model. ``attempts`` are the models asked for it in order, where several may be."""
+    """One whole reply of a model. ``usage`` None says that the service reported none, which is not zero.
+
+    ``attempts`` are the models asked for it in order, where several may be.
+    """
 
     message: ChatMessage
-    usage: Usage = Usage()
+    usage: Usage | None = None
     stop_reason: StopReason = StopReason.UNKNOWN
     model: str = ""
     attempts: tuple[Attempt, ...] = ()

@@ -17,7 +17,7 @@ from ..policies.profile import Runtime
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
 from ..tools.output import MIN_LIMIT, OutputCap
-from ..types import canonical_json
+from ..types import ChatMessage, ToolSpec, canonical_json
 from .models import make_model
 from .output import OutputSpec
 from .toolbox import compile_tools
@@ -83,10 +83,19 @@ def build_engine(declaration: Declaration) -> Engine:
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
         price=model.price,
+        unpriced=model.unpriced,
+        estimate=estimated_tokens,
         cap=OutputCap(limit),
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )
+
+
+def estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
+    """The kernel's estimate of tokens. Imported when it is wanted: most services count."""
+    from ..llm.tokens import TokenEstimator
+
+    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 def _outbound(provider: LLMProvider, runtime: Runtime) -> LLMProvider:

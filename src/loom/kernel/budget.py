@@ -6,7 +6,7 @@ concurrent runs see what all of them have spent together, before each spends mor
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -26,11 +26,13 @@ class Budget:
         "_since",
         "cost",
         "deepest",
+        "estimated",
         "iterations",
         "limits",
         "parent",
         "tokens",
         "tool_calls",
+        "unpriced",
     )
 
     def __init__(self, limits: Limits, parent: Budget | None = None, *, depth: int = 0) -> None:
@@ -43,6 +45,8 @@ class Budget:
         self.tool_calls = 0
         self.tokens = 0
         self.cost = 0.0
+        self.estimated = False
+        self.unpriced = False
         self._resting = 0
         self._since = 0.0
         self._rested = 0.0
@@ -93,14 +97,29 @@ class Budget:
         usage: Usage | None = None,
         cost: float | None = None,
     ) -> None:
-        """Record what was spent, here and above. An unknown cost charges nothing."""
+        """Record what was spent, here and above. Usage of unknown cost leaves a mark: ``unpriced``."""
         here: Budget | None = self
         while here is not None:
             here.iterations += iterations
             here.tool_calls += tool_calls
-            here.tokens += usage.total_tokens if usage else 0
-            here.cost += cost or 0.0
+            if usage is not None:
+                here.tokens += usage.total_tokens
+                here.estimated = here.estimated or usage.estimated
+                here.cost += cost or 0.0
+                here.unpriced = here.unpriced or cost is None
             here = here.parent
+
+    def blind_to(self, unpriced: Sequence[str]) -> bool:
+        """Whether a limit on money above could not be held: there is a cost nobody knows, or about to be one.
+
+        ``unpriced`` are the models about to be asked whose price is not known. A run's own limit is refused
+        when it is assembled, and is its state's business after that.
+        """
+        above = self.parent
+        if above is None:
+            return False
+        blind = above.limits.max_cost is not None and (above.unpriced or bool(unpriced))
+        return blind or above.blind_to(unpriced)
 
     def _broken_by(self, iterations: int, tool_calls: int) -> Stop | None:
         for limit, allowed, spent, wanted in (
@@ -112,5 +131,5 @@ class Budget:
             if allowed is not None and (
                 spent + wanted > allowed or (limit == "max_cost" and spent >= allowed)
             ):
-                return Stop(limit, allowed, spent)
+                return Stop(limit, allowed, spent, self.estimated and limit in ("max_tokens", "max_cost"))
         return None

@@ -15,7 +15,7 @@ from ..policies.governance import GovernancePolicy
 from ..store.base import SessionStore
 from ..tools.base import RunContext
 from ..tools.registry import ToolRegistry
-from ..types import ChatMessage, ToolResult, Usage
+from ..types import ChatMessage, ToolResult, ToolSpec, Usage
 from .budget import Budget
 from .hooks import Hooks
 
@@ -54,6 +54,14 @@ def no_price(usage: Usage, model: str) -> float | None:
     return None
 
 
+class Estimate(Protocol):
+    """How many tokens a conversation is, roughly, for services that do not say."""
+
+    def __call__(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec], /) -> int:
+        """The tokens of ``messages`` asked with ``tools``."""
+        ...
+
+
 class Cap(Protocol):
     """What keeps a result from filling the window: it shows the beginning, and has the whole kept aside."""
 
@@ -74,11 +82,13 @@ class Engine:
 
     ``edit_messages`` may replace the window right before each model call (the harness face's hook).
     ``cap`` shortens oversized results, None leaves them. ``price`` turns usage into money or None, given the
-    model that used it: its name in ``Attempt``, else in the reply. ``cancel_grace`` is how many seconds a tool
-    that was told to stop may go on before it is left behind.
+    model that used it: its name in ``Attempt``, else in the reply; ``unpriced`` names the models for which it
+    cannot. ``estimate`` stands in for usage that a service does not report. ``cancel_grace`` is how many seconds a
+    tool that was told to stop may go on before it is left behind.
     """
 
     provider: LLMProvider
+    estimate: Estimate
     model: str | None = None
     instructions: str = ""
     tools: ToolRegistry = field(default_factory=ToolRegistry)
@@ -87,6 +97,7 @@ class Engine:
     governance: GovernancePolicy = field(default_factory=GovernancePolicy)
     output_gate: OutputGate | None = None
     price: Callable[[Usage, str], float | None] = no_price
+    unpriced: tuple[str, ...] = ()
     cap: Cap | None = None
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
     tool_timeout: float = TOOL_TIMEOUT

@@ -293,12 +293,12 @@ def _is_whole(call: _Call) -> bool:
     return is_object(call.text() or call.offered)
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
+def _usage(usage: dict[str, Any]) -> Usage | None:
     counted = _counted(usage)
     for step in as_list(usage.get("iterations")):
         if as_dict(step).get("type") == "compaction":  # paid for, and not part of the total
             counted += _counted(as_dict(step))
-    return counted
+    return counted if counted.total_tokens else None
 
 
 def _counted(usage: dict[str, Any]) -> Usage:

@@ -128,6 +128,11 @@ class LLMProvider(ABC):
         """What must be in no text that others see, such as its key; for those who scrub and record around it."""
         return []
 
+    @property
+    def unmetered(self) -> bool:
+        """True for what asks no service: usage of zero is then zero, not unknown."""
+        return False
+
     async def aclose(self) -> None:
         """Let go of connections. Safe to call twice."""
         return
@@ -173,7 +178,7 @@ class ReplyBuilder:
 
     def __init__(self, model: str = "") -> None:
         self.model = model
-        self.usage = Usage()
+        self.usage: Usage | None = None
         self.stop_reason: StopReason | None = None
         self._parts: list[_Growing | Part] = []
         self._calls: dict[int, _CallParts] = {}

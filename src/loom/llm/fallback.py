@@ -204,8 +204,10 @@ class _Trail:
     ) -> Exception | None:
         """Note the failure. None when the next candidate is to be asked, else the error to raise."""
         before = self._attempts
-        usage = next((event.usage for event in reversed(said) if isinstance(event, UsageEvent)), Usage())
         known = _as_ours(error)
+        begun = over or isinstance(known, MalformedReplyError)
+        counted = (event.usage for event in reversed(said) if isinstance(event, UsageEvent))
+        usage = next(counted, None if begun else Usage())
         own = known.attempts or (replace(self._attempt(usage=usage), error=known.info()),)
         self._attempts = (*before, *own)
         if self._left and not over and goes_on(error, self._on):
@@ -214,7 +216,7 @@ class _Trail:
             return error
         return _telling(known, before, self._attempts)
 
-    def _attempt(self, *, usage: Usage) -> Attempt:
+    def _attempt(self, *, usage: Usage | None) -> Attempt:
         return Attempt(self._asked.name, usage=usage, duration=self._clock() - self._since)
 
 

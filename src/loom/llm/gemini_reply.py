@@ -275,9 +275,10 @@ def _compact(raw: Raw) -> str:
     return msgspec.json.format(bytes(raw), indent=-1).decode()
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
-    return Usage(
+def _usage(usage: dict[str, Any]) -> Usage | None:
+    counted = Usage(
         as_count(usage.get("promptTokenCount")) + as_count(usage.get("toolUsePromptTokenCount")),
         as_count(usage.get("candidatesTokenCount")) + as_count(usage.get("thoughtsTokenCount")),
         as_count(usage.get("cachedContentTokenCount")),
     )
+    return counted if counted.total_tokens else None

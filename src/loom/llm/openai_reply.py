@@ -287,7 +287,7 @@ def _type_of(url: str) -> str:
     return url.removeprefix("data:").partition(";")[0] if url.startswith("data:") else ""
 
 
-def _usage(usage: Any) -> Usage:
+def _usage(usage: Any) -> Usage | None:
     counted = as_dict(usage)
     detail = as_dict(counted.get("prompt_tokens_details"))
     sent, written = as_count(counted.get("prompt_tokens")), as_count(counted.get("completion_tokens"))
@@ -296,9 +296,10 @@ def _usage(usage: Any) -> Usage:
     cached = (
         detail.get("cached_tokens") or counted.get("prompt_cache_hit_tokens") or counted.get("cached_tokens")
     )
-    return Usage(
+    known = Usage(
         sent,
         max(written, unsaid) if sent else written,
         as_count(cached),
         as_count(detail.get("cache_write_tokens")),
     )
+    return known if known.total_tokens else None

@@ -270,12 +270,13 @@ def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
     return StopReason.REFUSAL if any(map(refuses, items)) else stop
 
 
-def _usage(usage: Any) -> Usage:
+def _usage(usage: Any) -> Usage | None:
     counted = as_dict(usage)
     detail = as_dict(counted.get("input_tokens_details"))
-    return Usage(
+    known = Usage(
         as_count(counted.get("input_tokens")),
         as_count(counted.get("output_tokens")),
         as_count(detail.get("cached_tokens")),
         as_count(detail.get("cache_write_tokens")),
     )
+    return known if known.total_tokens else None

@@ -52,7 +52,7 @@ class Turn:
     def _joined(self, last: ChatResponse) -> ChatResponse:
         parts: list[Part] = []
         calls: list[ToolCall] = []
-        usage = Usage()
+        usage: Usage | None = Usage()
         for reply in self._replies:
             silent = self._shaped and reply is not last
             for part in _parts(reply.message):
@@ -63,7 +63,7 @@ class Turn:
                 elif not silent:
                     _say(part, parts)
             calls += reply.message.tool_calls or ()
-            usage += reply.usage
+            usage = None if usage is None or reply.usage is None else usage + reply.usage
         message = ChatMessage(Role.ASSISTANT, _content(parts), tool_calls=tuple(calls) or None)
         return ChatResponse(message, usage, last.stop_reason, last.model)
 

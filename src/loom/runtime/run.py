@@ -267,7 +267,7 @@ class Run(Generic[OutputT]):
             iterations=state.iterations + state.child_iterations,
             tool_calls=state.tool_calls,
             usage=state.usage,
-            cost=state.known_cost,
+            cost=None if state.unpriced else state.spent_cost,
         )
         return Scope(
             engine=session.engine,
