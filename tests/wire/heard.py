@@ -37,7 +37,7 @@ def by_us(response: ChatResponse) -> Heard:
         text=reply_text(message),
         thoughts="".join(part.text for part in parts if isinstance(part, ThinkingPart)),
         calls=[(call.name, json.loads(call.arguments)) for call in message.tool_calls or ()],
-        usage=response.usage,
+        usage=response.usage or Usage(),
         stop=response.stop_reason.value,
         model=response.model,
     )

@@ -88,7 +88,7 @@ def _padded(signature: str) -> str:
 
 def _agree_beside(ours: ChatResponse, theirs: list[Any]) -> None:
     counted = [chunk.usage_metadata for chunk in theirs if chunk.usage_metadata][-1]
-    assert ours.usage == Usage(
+    assert (ours.usage or Usage()) == Usage(
         (counted.prompt_token_count or 0) + (counted.tool_use_prompt_token_count or 0),
         (counted.candidates_token_count or 0) + (counted.thoughts_token_count or 0),
         counted.cached_content_token_count or 0,
