@@ -18,13 +18,13 @@ from ..errors import InvalidRequestError
 from ..types import ChatMessage, ToolSpec
 from .base import ModelSettings
 from .encoding import (
-    ToolFragments,
     describes_object,
     encode,
     fits_strict,
     parameters,
     shape_instruction,
     strict_schema,
+    tool_fragments,
     wire_name,
 )
 from .openai_compat import check_extensions
@@ -81,7 +81,7 @@ class OpenAIResponsesProvider(HTTPProvider):
         self._organization = organization
         self._store = store
         self._extensions = check_extensions(extensions or {}, _RESERVED)
-        self._tools = ToolFragments(_tool)
+        self._tools = tool_fragments(_tool)
         self._forms: dict[str, Form] = {}
 
     async def count_tokens(
