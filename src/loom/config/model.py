@@ -51,24 +51,49 @@ class Secret:
 
 
 class Price(Struct, frozen=True, omit_defaults=True):
-    """What a million tokens cost, in any one currency. None for the cache means the price of input."""
+    """What a million tokens cost, in any one currency, and ``web_search`` what one search of the web costs.
+
+    None for the cache means the price of input (for what stays an hour: that of other writes), for sound and
+    pictures that of other input or output. None for searches means that their price is not known.
+    """
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+    cache_write_1h: float | None = None
+    input_audio: float | None = None
+    input_image: float | None = None
+    output_audio: float | None = None
+    output_image: float | None = None
+    web_search: float | None = None
 
-    def cost(self, usage: Usage) -> float:
-        """What ``usage`` costs. Its input includes what was read from and written to a cache."""
-        read, written = usage.cache_read_tokens, usage.cache_write_tokens
-        fresh = max(0, usage.input_tokens - read - written)
+    def cost(self, usage: Usage) -> float | None:
+        """What ``usage`` costs. None when it has searches without a price, or what other models used."""
+        if usage.advisors or (usage.web_searches and self.web_search is None):
+            return None
+        lasting = usage.cache_write_1h_tokens
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens - lasting
+        # Sound that was read from a cache is priced with what else was read.
+        heard, seen = usage.input_audio_tokens - usage.cache_audio_read_tokens, usage.input_image_tokens
+        spoken, drawn = usage.output_audio_tokens, usage.output_image_tokens
+        write = _or(self.cache_write, self.input)
         per_million = (
-            fresh * self.input
-            + read * (self.input if self.cache_read is None else self.cache_read)
-            + written * (self.input if self.cache_write is None else self.cache_write)
-            + usage.output_tokens * self.output
+            max(0, usage.input_tokens - read - written - lasting - heard - seen) * self.input
+            + read * _or(self.cache_read, self.input)
+            + written * write
+            + lasting * _or(self.cache_write_1h, write)
+            + heard * _or(self.input_audio, self.input)
+            + seen * _or(self.input_image, self.input)
+            + max(0, usage.output_tokens - spoken - drawn) * self.output
+            + spoken * _or(self.output_audio, self.output)
+            + drawn * _or(self.output_image, self.output)
         )
-        return per_million / 1_000_000
+        return per_million / 1_000_000 + usage.web_searches * (self.web_search or 0.0)
+
+
+def _or(price: float | None, otherwise: float) -> float:
+    return otherwise if price is None else price
 
 
 class ModelOptions(TypedDict, total=False):

@@ -60,6 +60,7 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
 
 
 _STOPS: dict[Any, StopReason] = {stop.value: stop for stop in StopReason}
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "advisors")
 _COUNTABLE = 10**12
 """Tokens no single reply can have; a larger count is a fault of the service."""
 
@@ -70,10 +71,16 @@ def _usage(usage: Any) -> Usage | None:
         return None
     odd: dict[str, Any] = {
         name: count
-        for name in usage.__struct_fields__
+        for name in _COUNTS
         if not (isinstance(count := getattr(usage, name), int) and 0 <= count < _COUNTABLE)
     }
-    return replace(usage, **dict.fromkeys(odd, 0)) if odd else usage
+    known: Usage = replace(usage, **dict.fromkeys(odd, 0)) if odd else usage
+    if not known.advisors:
+        return known
+    try:
+        return sound(known)
+    except (TypeError, ValueError):
+        return replace(known, advisors=())
 
 
 def _attempts(attempts: Any) -> tuple[Attempt, ...]:

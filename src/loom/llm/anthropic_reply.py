@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart, Usage
+from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart
 from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
 from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
-from .untyped import as_count, as_dict, as_list, as_text
+from .untyped import as_dict, as_text
+from .usage import of_anthropic
 
 _STOPS = {
     "end_turn": StopReason.STOP,
@@ -136,7 +137,7 @@ class AnthropicReply:
             self._builder.stop_reason = StopReason.STOP if stop is StopReason.TOOL_USE else stop
         else:
             self._builder.stop_reason = self._stop_with(stop, bool(calls))
-        self._builder.usage = _usage(self._usage)
+        self._builder.usage = of_anthropic(self._usage)
         unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
         if unfinished and (container := container_part(self._container)) is not None:
             self._builder.part(container)
@@ -291,18 +292,3 @@ class AnthropicReply:
 
 def _is_whole(call: _Call) -> bool:
     return is_object(call.text() or call.offered)
-
-
-def _usage(usage: dict[str, Any]) -> Usage | None:
-    counted = _counted(usage)
-    for step in as_list(usage.get("iterations")):
-        if as_dict(step).get("type") == "compaction":  # paid for, and not part of the total
-            counted += _counted(as_dict(step))
-    return counted if counted.total_tokens else None
-
-
-def _counted(usage: dict[str, Any]) -> Usage:
-    read = as_count(usage.get("cache_read_input_tokens"))
-    written = as_count(usage.get("cache_creation_input_tokens"))
-    sent = as_count(usage.get("input_tokens")) + read + written
-    return Usage(sent, as_count(usage.get("output_tokens")), read, written)

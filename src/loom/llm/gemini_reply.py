@@ -22,14 +22,14 @@ from ..types import (
     ImagePart,
     OpaquePart,
     StopReason,
-    Usage,
     VideoPart,
 )
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
 from .reply_calls import CallIds
-from .untyped import as_count, as_dict, as_text
+from .untyped import as_dict, as_text
+from .usage import of_gemini
 
 _STOPS = {
     "STOP": StopReason.STOP,
@@ -72,6 +72,7 @@ class _Candidate(Struct, gc=False, rename="camel"):
     content: _Content | None = None
     finish_reason: Any = None
     finish_message: Any = None
+    grounding_metadata: Any = None
 
 
 class _Chunk(Struct, gc=False, rename="camel"):
@@ -112,7 +113,7 @@ class GeminiReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_seen", "_streamed", "_usage",
+        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_searched", "_seen", "_streamed", "_usage",
         "done",
     )  # fmt: skip
 
@@ -123,6 +124,7 @@ class GeminiReply:
         self._ids = CallIds(history)
         self._called = 0
         self._usage: dict[str, Any] = {}
+        self._searched: Any = None
         self._finish: str | None = None
         self._streamed = True
         self._blocked = self._seen = False
@@ -155,7 +157,7 @@ class GeminiReply:
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
-        self._builder.usage = _usage(self._usage)
+        self._builder.usage = of_gemini(self._usage, self._searched, self._builder.model)
         stop = (
             StopReason.CONTENT_FILTER if self._blocked else _STOPS.get(self._finish or "", StopReason.UNKNOWN)
         )
@@ -191,6 +193,7 @@ class GeminiReply:
         if candidate is None:
             return ()
         self._seen = True
+        self._searched = candidate.grounding_metadata or self._searched
         events: list[ProviderEvent] = []
         for raw in (candidate.content and candidate.content.parts) or ():
             self._part(raw, events)
@@ -273,12 +276,3 @@ _FROM_URL_SAFE = str.maketrans("-_", "+/")
 def _compact(raw: Raw) -> str:
     """JSON text as it came, without the white space between its words."""
     return msgspec.json.format(bytes(raw), indent=-1).decode()
-
-
-def _usage(usage: dict[str, Any]) -> Usage | None:
-    counted = Usage(
-        as_count(usage.get("promptTokenCount")) + as_count(usage.get("toolUsePromptTokenCount")),
-        as_count(usage.get("candidatesTokenCount")) + as_count(usage.get("thoughtsTokenCount")),
-        as_count(usage.get("cachedContentTokenCount")),
-    )
-    return counted if counted.total_tokens else None

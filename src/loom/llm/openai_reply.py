@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason, Usage
+from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
-from .untyped import as_count, as_dict, as_list, as_text, is_list
+from .untyped import as_dict, as_list, as_text, is_list
+from .usage import of_chat
 
 _STOPS = {
     "stop": StopReason.STOP,
@@ -148,7 +149,7 @@ class OpenAIReply:
         calls = self._whole_calls(stop)
         for position, slot in enumerate(calls):
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
-        self._builder.usage = _usage(self._usage, self._builder.model)
+        self._builder.usage = of_chat(self._usage, self._builder.model)
         self._builder.stop_reason = self._stop(stop, bool(calls))
         return self._builder.build()
 
@@ -285,37 +286,3 @@ class OpenAIReply:
 
 def _type_of(url: str) -> str:
     return url.removeprefix("data:").partition(";")[0] if url.startswith("data:") else ""
-
-
-def _usage(usage: Any, model: str) -> Usage | None:
-    counted = as_dict(usage)
-    detail = as_dict(counted.get("prompt_tokens_details"))
-    sent, written = _sides(counted, model)
-    cached = (
-        detail.get("cached_tokens") or counted.get("prompt_cache_hit_tokens") or counted.get("cached_tokens")
-    )
-    known = Usage(
-        sent,
-        written,
-        as_count(cached),
-        as_count(detail.get("cache_write_tokens")),
-    )
-    return known if known.total_tokens else None
-
-
-def _sides(counted: dict[str, Any], model: str) -> tuple[int, int]:
-    """The tokens of the request and of the reply.
-
-    What the total holds beyond the two is given to one of them only on evidence of what it is, for vendors leave
-    different things out: xAI its thinking, which it counts apart, Gemini its thinking, which it does not, and
-    Mistral the sound it heard.
-    """
-    sent, written = as_count(counted.get("prompt_tokens")), as_count(counted.get("completion_tokens"))
-    rest = as_count(counted.get("total_tokens")) - sent - written
-    if rest <= 0:
-        return sent, written
-    thought = as_count(as_dict(counted.get("completion_tokens_details")).get("reasoning_tokens"))
-    if sent and (rest == thought or "gemini" in model or counted.get("completion_tokens") is None):
-        return sent, written + rest
-    heard = counted.get("prompt_audio_seconds") or counted.get("prompt_tokens") is None
-    return (sent + rest, written) if heard and written else (sent, written)

@@ -14,13 +14,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..types import ChatMessage, ChatResponse, StopReason, Usage
+from ..types import ChatMessage, ChatResponse, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
 from .openai_items import ORIGIN, add_items, refuses, texts_of
 from .reply_calls import CallIds, argument_text
-from .untyped import as_count, as_dict, as_text, is_dict, is_list
+from .untyped import as_dict, as_text, is_dict, is_list
+from .usage import of_response
 
 _ENDS = {
     "response.completed": "completed",
@@ -155,7 +156,7 @@ class ResponsesReply:
         items = self._whole_items(self._items(end), end.status == "incomplete")
         builder = ReplyBuilder(as_text(end.model) or self._model)
         add_items(items, builder, CallIds(self._history))
-        builder.usage = _usage(end.usage)
+        builder.usage = of_response(end.usage, items)
         builder.stop_reason = _stop(end, items)
         response = builder.build()
         return replace(response, message=self._signed(response.message, as_text(end.id)))
@@ -268,15 +269,3 @@ def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
     if any(item.get("type") == "function_call" for item in items):
         return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
     return StopReason.REFUSAL if any(map(refuses, items)) else stop
-
-
-def _usage(usage: Any) -> Usage | None:
-    counted = as_dict(usage)
-    detail = as_dict(counted.get("input_tokens_details"))
-    known = Usage(
-        as_count(counted.get("input_tokens")),
-        as_count(counted.get("output_tokens")),
-        as_count(detail.get("cached_tokens")),
-        as_count(detail.get("cache_write_tokens")),
-    )
-    return known if known.total_tokens else None
