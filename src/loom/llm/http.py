@@ -28,6 +28,7 @@ from yarl import URL
 from ..errors import ConfigError, LoomError
 from ..safety.network import Network
 from .failures import FailureReader
+from .redact import Hidden
 
 # Above this aiohttp warns about bytes and wants a file-like body, which it sends in pieces.
 _PIECEWISE_BYTES = 2**20
@@ -85,9 +86,8 @@ class HTTPClient:
         self._urls: dict[str, URL] = {}
         proxy = network.proxy if network else None
         self._proxy = URL(proxy.url) if proxy else None
-        self._login = (
-            aiohttp.BasicAuth(proxy.user, proxy.password) if proxy and proxy.user is not None else None
-        )
+        # aiohttp takes this name for the proxy's login, and sends it as Proxy-Authorization.
+        self._login = Hidden({"Authorization": proxy.login}) if proxy and proxy.login else None
         self._tls = tls_context(network.ca_bundle) if network and network.ca_bundle else True
         self._stream = _usual_timeout(None, connect_timeout, timeout)
         self._whole = _usual_timeout(timeout, connect_timeout, None)
@@ -112,7 +112,7 @@ class HTTPClient:
                 timeout=timeout,
                 allow_redirects=False,
                 proxy=self._proxy,
-                proxy_auth=self._login,
+                proxy_headers=self._login.reveal() if self._login else None,
                 ssl=self._tls,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -259,12 +259,8 @@ def tls_context(ca_bundle: str) -> ssl.SSLContext:
     """What trusts ``ca_bundle`` and nobody else; one a file, for connections are pooled by it."""
     try:
         return ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise ConfigError(
-            f"ca_bundle {ca_bundle!r} cannot be read as certificates in PEM: {error.strerror or error}"
-            if isinstance(error, OSError)
-            else f"ca_bundle {ca_bundle!r} is not the name of a file"
-        ) from None
+    except (OSError, ValueError):  # SSLError is an OSError
+        raise ConfigError(f"ca_bundle {ca_bundle!r} cannot be read as certificates in PEM") from None
 
 
 def _bury_dead_loops() -> None:

@@ -109,7 +109,7 @@ class HTTPService(ABC):
         secrets += [pair.partition("=")[2] for pair in query.split("&") if "key" in pair.partition("=")[0]]
         secrets += [value for name, value in self._query.items() if "key" in name]
         if self._network is not None and self._network.proxy is not None:
-            secrets.append(self._network.proxy.password)
+            secrets += [self._network.proxy.password, self._network.proxy.login]
         return secrets
 
     def endpoint(self, path: str, **query: str) -> str:

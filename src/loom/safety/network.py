@@ -5,6 +5,7 @@ What a proxy's address says of user and password is taken out of it at once, and
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -19,6 +20,13 @@ class Proxy:
     url: str
     user: str | None = field(default=None, repr=False)
     password: str = field(default="", repr=False)
+
+    @property
+    def login(self) -> str:
+        """What it is told of who asks, as the value of a header; empty without a user."""
+        if self.user is None:
+            return ""
+        return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     @property
     def host(self) -> str:

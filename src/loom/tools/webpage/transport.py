@@ -97,7 +97,7 @@ async def _hop(
 ) -> Page | ParsedUrl:
     """One request: the page, or where it redirects to."""
     address = URL(target.url, encoded=True)
-    if address.host != target.host or address.port != target.port or address.user is not None:
+    if address.raw_host != target.host or address.port != target.port or address.user is not None:
         raise ToolPermissionError(f"{target.url!a} is refused: it can be read in two ways.")
     guard = _Guard(target, lookup)
     connector = aiohttp.TCPConnector(
