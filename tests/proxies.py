@@ -60,8 +60,9 @@ class Proxy:
         await relay((reader, writer), there)
 
     async def _connect(self, place: str) -> Streams:
-        host, _, port = place.rpartition(":")
-        return await asyncio.open_connection("127.0.0.1", self.routes.get(host, int(port or 80)))
+        parts = urlsplit(f"//{place}")
+        port = self.routes.get(parts.hostname or "", parts.port or 80)
+        return await asyncio.open_connection("127.0.0.1", port)
 
 
 async def relay(here: Streams, there: Streams) -> None:
