@@ -14,7 +14,7 @@ $(READY): FORCE
 endif
 endif
 
-.PHONY: help demo test check bench chaos fuzz docs format clean FORCE
+.PHONY: help demo test check bench chaos fuzz services nightly guards wheel docs format clean FORCE
 
 help: ## show these verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,12 +37,25 @@ chaos: $(READY) ## long crash tests: a kill at every durable boundary
 fuzz: $(READY) ## tens of thousands of spoilt model replies over sockets; prints what they cost
 	@$(BIN)/python -m pytest -q -m fuzz --timeout 900 $(ARGS)
 
+services: $(READY) ## tests against real services (PostgreSQL), started for them and stopped again
+	@$(BIN)/python -m pytest -q -m services --timeout 300 tests/real_services $(ARGS)
+
+nightly: $(READY) ## what takes minutes; each has a twin of seconds in `make test`
+	@$(BIN)/python -m pytest -q -m nightly --timeout 3600 $(ARGS)
+
+guards: $(READY) ## take marked guards out of the source one at a time, and want their tests to fail
+	@$(BIN)/python scripts/guards $(ARGS)
+
+wheel: $(READY) ## build the wheel, install it where nothing else is, run the README's ten lines with it
+	@$(BIN)/python scripts/wheel $(ARGS)
+
 docs: $(READY) ## the documentation: its code runs, its commands exist, its links resolve
 	@$(BIN)/python -m pytest -q tests/test_docs.py $(ARGS)
 
 format: $(READY) ## rewrite the sources as `make check` wants them
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python tests/reference_page.py
 
 clean: ## remove everything the other verbs made, the virtual environment included
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

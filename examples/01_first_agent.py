@@ -10,7 +10,7 @@ from loom import Agent, Files
 async def main() -> None:
     agent = Agent(model="offline", capabilities=[Files(read_only=True)])
     result = await agent.run("Summarize this repository")
-    print(result.output)
+    print(result.unwrap())
 
 
 if __name__ == "__main__":

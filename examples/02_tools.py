@@ -22,11 +22,11 @@ async def main() -> None:
     agent = Agent(model=model, tools=[weather])
     async for event in agent.stream("How is the weather in Lisbon and Oslo?"):
         if event.type == "tool.progress":
-            print("...", event.payload["text"])
+            print("...", event.text)
         elif event.type == "tool.finished":
-            print("tool:", event.payload["result"].text)
+            print("tool:", event.result.text)
         elif event.type == "run.finished":
-            print(event.payload["output"])
+            print(event.output)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ async def main() -> None:
     session = later.session("customer-7")
     (request,) = await session.pending()
     result = await session.resume(answers=[request.approve(by="ana")])
-    print(result.state, "-", result.output)
+    print(result.state, "-", result.unwrap())
     await later.aclose()
 
 

@@ -15,7 +15,7 @@ async def main() -> None:
         tools=[researcher.as_tool(name="research", description="Looks one question up.")],
     )
     result = await lead.run("How should our client retry?")
-    print(result.output, f"({result.usage.total_tokens} tokens in all)")
+    print(result.unwrap(), f"({result.usage.total_tokens} tokens in all)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every test has: a network that ends at this machine, and an environment without keys.
+"""What every test has: a network that ends at this machine, an environment without keys, and no silent gap.
 
 Belongs here: guards for the whole suite. Does not belong here: fixtures of one folder.
 
@@ -13,7 +13,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -81,3 +81,46 @@ def loopback_only() -> Iterator[None]:
     _attempts.clear()
     if attempts:
         raise LeftLoopbackError("this test tried to leave this machine: " + "; ".join(attempts))
+
+
+# --- gaps ---------------------------------------------------------------------------------------------
+
+_MISSING = "needs service"
+"""How the reason of a skip begins when something is not installed that `.ci/run` installs."""
+
+
+def _refuse_gap(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Where CI is set, turn a skip for a missing service into a failure: there it is to be there."""
+    if os.environ.get("CI", "").lower() not in ("true", "1") or not report.skipped:
+        return
+    if isinstance(report.longrepr, tuple):  # a skip, and no expected failure
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if reason.startswith(_MISSING):
+            report.outcome = "failed"
+            report.longrepr = f"{reason} (a skip elsewhere, a failure where CI is set)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See ``_refuse_gap``."""
+    report = yield
+    _refuse_gap(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """See ``_refuse_gap``."""
+    report = yield
+    _refuse_gap(report)
+    return report
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A nightly test names another of its file, short and seeded, that looks for the same every time."""
+    mark = item.get_closest_marker("nightly")
+    if mark is None or not isinstance(item, pytest.Function):
+        return
+    twin = mark.kwargs.get("twin")
+    if not twin or twin == item.originalname or not hasattr(item.module, twin):
+        raise pytest.UsageError(f"{item.nodeid}: nightly(twin=...) names no other test of its file: {twin!r}")

@@ -33,6 +33,7 @@ from urllib.parse import unquote
 
 import pytest
 
+import sample_types
 from loom.testing.model_server import ModelServer
 from loom.testing.scripted import call
 from markdown_blocks import Block, anchors, blocks, links
@@ -76,7 +77,9 @@ FOREIGN = (
     "ls",
     "mkdir",
     "ollama",
+    "pytest",
     "rm",
+    "ruff",
     "source",
     "uv",
 )
@@ -291,11 +294,13 @@ def faults_of_python(words: list[str]) -> Iterator[str]:
 
 def faults_of_pip(words: list[str]) -> Iterator[str]:
     for word in words:
-        found = re.match(r"(?:loom-agent|\.)\[([\w,-]+)\]", word)
+        found = re.match(r"(?:loom-agent|[./][^\[]*)\[([\w,-]+)\]", word)
         for extra in found[1].split(",") if found else ():
             if extra not in project().get("optional-dependencies", {}):
                 yield f"there is no extra {extra}"
-        if re.match(r"loom(?!-agent)\b", word):
+        if re.match(r"loom-agent\b(?! @)", word):
+            yield "the index gives another project's release by this name: install from a checkout"
+        elif re.match(r"loom(?!-agent)\b", word):
             yield f"the distribution is called loom-agent, not {word}"
 
 
@@ -354,7 +359,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         ("cd x && make tset", "there is no verb tset"),
         ("python examples/00_nothing.py", "there is no file examples/00_nothing.py"),
         ("python -m benchmarkz", "there is no module benchmarkz"),
-        ("pip install 'loom-agent[nothing]'", "there is no extra nothing"),
+        ("pip install '.[nothing]'", "there is no extra nothing"),
+        ("pip install -e '/a/checkout[nothing]'", "there is no extra nothing"),
+        (
+            "pip install loom-agent",
+            "the index gives another project's release by this name: install from a checkout",
+        ),
         ("python -m pip install loom", "the distribution is called loom-agent, not loom"),
         ("frobnicate --all", "nobody knows the command frobnicate"),
     ],
@@ -389,3 +399,16 @@ def test_a_failing_program_fails_where_the_page_says(tmp_path: Path) -> None:
         run(program, types.ModuleType("__main__"))
     assert raised.traceback[-1].path == page
     assert raised.traceback[-1].lineno == 5  # counted from 0
+
+
+def test_a_sample_becomes_a_module_that_checkers_read(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "text\n\n```python\nfrom asyncio import sleep\n```\n\nand then\n\n<!-- continues -->\n"
+        "```python\nawait sleep(0)\nwrong = 1 + 'x'\n```\n\n```python\nimport os\n```\n",
+        encoding="utf-8",
+    )
+    first, second = (sample_types.as_module(program) for program in sample_types.samples(page))
+    assert first.splitlines()[11] == "    wrong = 1 + 'x'", "on the line it has on its page"
+    assert "async def sample() -> None:" in first
+    assert second.strip() == "import os"

@@ -36,13 +36,11 @@ HEAVY = (
     "aiohttp",
     "asyncio",
     "click",
-    "cronsim",
     "genai_prices",
     "pathspec",
     "pydantic",
     "rich",
     "sqlite3",
-    "yaml",
 )
 """Packages that ``import loom`` must not pay for."""
 
@@ -251,7 +249,7 @@ import importlib, os, sys, threading
 
 # Loaded once here, so that a fork pays only for our own files. What `import loom` loads is another test.
 import asyncio, multiprocessing.connection, sqlite3, typing
-import aiohttp, cronsim, msgspec, pathspec, pydantic, yaml
+import aiohttp, msgspec, pathspec, pydantic
 try:
     import click, rich.console
 except ImportError:

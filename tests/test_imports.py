@@ -21,7 +21,6 @@ ANYWHERE = ("loom.*",)
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "aiohttp": ("loom.llm.http", "loom.llm.service", "loom.tools.web*", "loom.testing.*"),
     "click": ("loom.cli.*",),
-    "cronsim": ("loom.heartbeat.*",),
     "genai_prices": ("loom.llm.pricing",),
     "msgspec": ANYWHERE,  # the codec of the vocabulary
     "pathspec": ("loom.tools.filesystem.walk", "loom.tools.files"),
@@ -35,14 +34,13 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     ),
     "rich": ("loom.cli.*",),
     "typing_extensions": ANYWHERE,
-    "yaml": ("loom.skills.*",),
 }
 """Third-party package -> the modules that may import it."""
 
 BELONGS_TO = {"multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
 """Parts of a package's own interface that come with it under another name."""
 
-DISTRIBUTION = {"genai_prices": "genai-prices", "yaml": "pyyaml"}
+DISTRIBUTION = {"genai_prices": "genai-prices"}
 STANDARD_LIBRARY: dict[str, tuple[str, ...]] = {
     "sqlite3": ("loom.store.sqlite*", "loom.store.schema"),
     "http": ("loom.llm.*", "loom.tools.web*", "loom.testing.*"),
@@ -70,7 +68,7 @@ CLOCKS = frozenset({"now", "today", "utcnow"})
 
 FLOORS = {
     "doors": ["_door", "_generics"],
-    "vocabulary": ["errors", "events", "requests", "signals", "types"],
+    "vocabulary": ["errors", "events", "requests", "signals", "types", "usage"],
     "pure": ["context", "folds", "policies", "safety"],
     "kernel": ["kernel"],
     "declarations": ["config"],
@@ -78,7 +76,7 @@ FLOORS = {
         "auth", "heartbeat", "hitl", "llm", "mcp", "media", "routing", "search", "skills", "sources", "store",
         "telemetry", "testing", "tools",
     ],
-    "assembly": ["assembly", "loop", "loop_events", "short_replies"],
+    "assembly": ["assembly", "loop", "loop_events", "loop_hooks", "short_replies"],
     "public": ["agent", "compat", "orchestration", "runtime"],
     "applications": ["cli", "distributed", "server"],
 }

@@ -5,31 +5,55 @@ Declaring an agent costs nothing: what runs it is imported when its first sessio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from threading import RLock
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from ._generics import DepsT, OutputT
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm, Unpack
+
+    from .assembly.task_type import TaskType
     from .config.model import Generation, Instructions
     from .config.models import AnyModel
-    from .events import Event
     from .hitl.base import Human
     from .kernel.engine import Engine
     from .kernel.hooks import Handler, Hooks
     from .policies.governance import GovernancePolicy
     from .policies.profile import Runtime
+    from .policies.rule_check import RuleCheck
     from .runtime.child import AgentTool
     from .runtime.result import RunResult
     from .runtime.session import Grounds, Session, SessionConfig
+    from .runtime.stream import Stream
     from .safety.veto import SafetyRule
     from .signals import TaskInput
     from .store.base import SessionStore
     from .tools.base import RunContext
+    from .types import ToolSpec
 
 ValueT = TypeVar("ValueT")
+_making = RLock()
+"""Held while parts are made on first use, since an agent may serve several threads."""
+
+
+class _AgentOptions(TypedDict, total=False):
+    """What an agent may be declared with, beside what its type depends on; for type checkers."""
+
+    model: AnyModel
+    instructions: str | Instructions
+    tools: Sequence[Any]
+    capabilities: Sequence[Any]
+    runtime: Runtime | None
+    generation: Generation | None
+    session_store: SessionStore | None
+    human: Human | Callable[..., Any] | None
+    governance: GovernancePolicy | None
+    safety_rules: Sequence[SafetyRule]
 
 
 class Agent(Generic[OutputT, DepsT]):
@@ -38,11 +62,11 @@ class Agent(Generic[OutputT, DepsT]):
     ``model`` is a ``Model``, ``"provider:name"``, ``"auto"`` (the default: an environment key, a local Ollama,
     else the embedded offline model), a provider object, or several in one (``FallbackModel``, ``RoutedModel``).
     ``tools`` are functions with ``@tool`` and handlers; ``capabilities`` are grants such as ``Files(...)``.
-    ``output_type`` (pydantic model, dataclass, TypedDict) makes ``result.output`` a validated value of it.
-    ``deps`` is any object that tools get in their context. ``human`` answers requests while the process lives:
-    an object with ``ask`` or a function; without one a run that needs an answer waits. ``session_store`` keeps
-    sessions; without one they live in memory. ``governance`` and ``safety_rules`` replace and add to those of
-    ``runtime``.
+    ``output_type`` (pydantic model, dataclass, TypedDict, ``list[int]``, ``Cat | Dog``, a ``Literal``) makes
+    ``result.output`` a validated value of it. ``deps`` is any object that tools get in their context. ``human``
+    answers requests while the process lives: an object with ``ask`` or a function; without one a run that needs
+    an answer waits. ``session_store`` keeps sessions; without one they live in memory. ``governance`` and
+    ``safety_rules`` replace and add to those of ``runtime``.
 
     Raises ConfigError for a declaration that contradicts itself; keys and services are looked at when
     the first run starts. An agent may serve any number of sessions at once.
@@ -54,6 +78,15 @@ class Agent(Generic[OutputT, DepsT]):
         "session_store", "tools",
     )  # fmt: skip
 
+    # Two, because a checker knows what an agent without an output_type answers with only from its default.
+    @overload
+    def __init__(
+        self, *, output_type: None = None, deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, output_type: TypeForm[OutputT], deps: DepsT | None = None, **options: Unpack[_AgentOptions]
+    ) -> None: ...
     def __init__(
         self,
         *,
@@ -64,23 +97,25 @@ class Agent(Generic[OutputT, DepsT]):
         runtime: Runtime | None = None,
         generation: Generation | None = None,
         session_store: SessionStore | None = None,
-        output_type: type[OutputT] | None = None,
+        output_type: Any = None,
         deps: DepsT | None = None,
         human: Human | Callable[..., Any] | None = None,
         governance: GovernancePolicy | None = None,
         safety_rules: Sequence[SafetyRule] = (),
     ) -> None:
-        self.model = model
-        self.instructions = instructions
-        self.tools = tuple(tools)
-        self._given = (runtime, governance, safety_rules)
+        self.model = model if isinstance(model, str) else _parts().checked_model(model)
+        self.instructions = (
+            instructions if isinstance(instructions, str) else _parts().checked_instructions(instructions)
+        )
+        self.tools = _tuple("tools", tools)
+        self._given = (runtime, governance, _tuple("safety_rules", safety_rules))
         self._runtime: Runtime | None = None
-        self.session_store = session_store
+        self.session_store = None if session_store is None else _parts().checked_store(session_store)
         self.output_type = output_type
         self.deps = deps
         self.human = None if human is None else _as_human(human)
-        self._capabilities = tuple(capabilities)
-        self._generation = generation
+        self._capabilities = _tuple("capabilities", capabilities)
+        self._generation = None if generation is None else _parts().checked_generation(generation)
         self._hooks: Hooks | None = None
         self._engine: Engine | None = None
         self._scratch: SessionStore | None = None
@@ -89,6 +124,8 @@ class Agent(Generic[OutputT, DepsT]):
         self._waiting: dict[str, Session[OutputT, DepsT]] | None = None
         if len(self.tools) > 1:
             _check_names(self.tools)
+        if runtime is not None or governance is not None or self._given[2]:
+            _ = self.runtime  # what governs is checked where it is written
 
     # --- verbs ----------------------------------------------------------------------------------------
 
@@ -108,8 +145,10 @@ class Agent(Generic[OutputT, DepsT]):
 
     def stream(
         self, task: TaskInput, *, context: RunContext[DepsT] | None = None, deps: DepsT | None = None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Stream[OutputT]:
         """Like ``run``, yielding every event as it happens. Leaving the loop early cancels the run.
+
+        ``async with agent.stream(task) as stream:`` closes it in time, and has ``stream.result``.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows, not yet validated.
         """
@@ -128,16 +167,20 @@ class Agent(Generic[OutputT, DepsT]):
         if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
         if config.id is not None and self._waiting and config.id in self._waiting:
-            return self._waiting[config.id]
-        if self._sessions is None:
-            self._sessions = WeakValueDictionary()
-        known = self._sessions.get(config.id) if config.id is not None else None
-        if known is not None:
-            known.metadata.update(config.to_metadata())
-            return known
-        opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
-        self._sessions[opened.id] = opened
-        return opened
+            waiting = self._waiting[config.id]
+            if waiting.closed:
+                waiting = self._waiting[config.id] = waiting.again()
+            return waiting
+        with _making:  # two threads that ask for the same id must get the same session
+            if self._sessions is None:
+                self._sessions = WeakValueDictionary()
+            known = self._sessions.get(config.id) if config.id is not None else None
+            if known is not None and not known.closed:
+                known.metadata.update(config.to_metadata())
+                return known
+            opened: Session[OutputT, DepsT] = Session(self.grounds(), config)
+            self._sessions[opened.id] = opened
+            return opened
 
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(**payload)`` when ``name`` happens: a hook (``before_tool``), an event word or ``*``.
@@ -151,18 +194,54 @@ class Agent(Generic[OutputT, DepsT]):
         """Stop calling ``handler`` for ``name``."""
         self.hooks.off(name, handler)
 
-    def as_tool(self, *, name: str, description: str) -> AgentTool:
-        """This agent as a tool of another one: its runs share the other's budget, store and human."""
+    def as_tool(self, *, name: str, description: str, parameters: Any = None) -> AgentTool:
+        """This agent as a tool of another one.
+
+        ``parameters`` is what it is asked: a pydantic model, dataclass, TypedDict or Struct, whose validated values
+        are its task's input. Without it that is one text, ``task``. Raises ConfigError for a type without fields.
+        Its runs share the other's budget, store and human. What the other may not do, they may not do either: its
+        modes, rules, vetoes, rates and gates hold for them beside those of this agent, the strictest wins.
+        """
         from .runtime.child import AgentTool
 
-        return AgentTool(self.grounds, name=name, description=description)
+        return AgentTool(
+            self.grounds,
+            name=name,
+            description=description,
+            scratch=self._scratch_store,
+            within=self._reach,
+            reader=None if parameters is None else self._task_type(parameters, name),
+        )
+
+    @staticmethod
+    def _task_type(parameters: Any, name: str) -> TaskType:
+        from .assembly.task_type import TaskType
+
+        return TaskType(parameters, name)
+
+    def check(self) -> list[RuleCheck]:
+        """What each rule and veto of this agent touches, and whether it guards anything. Asks no model, needs no key.
+
+        Rows of the level ``error`` keep a run from beginning; those of the level ``warning`` guard nothing yet.
+        Raises ConfigError for tools that cannot be put together.
+        """
+        from .policies.rule_check import check_rules
+
+        return check_rules(self.runtime.governance, self._reach(None))
+
+    def _reach(self, seen: set[int] | None) -> Sequence[ToolSpec]:
+        from .assembly.build import tool_specs
+
+        return tool_specs(self.tools, self._capabilities, seen)
 
     async def aclose(self) -> None:
         """Let go of the provider's connections and the session store."""
-        if self._engine is not None:
-            await self._engine.provider.aclose()
-        if self.session_store is not None:
-            await self.session_store.aclose()
+        try:
+            if self._engine is not None:
+                await self._engine.provider.aclose()
+        finally:
+            if self.session_store is not None:
+                await self.session_store.aclose()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -182,6 +261,8 @@ class Agent(Generic[OutputT, DepsT]):
             from .policies.profile import Runtime
 
             given, governance, vetoes = self._given
+            if given is not None and not isinstance(given, Runtime):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError(f"runtime must be a Runtime(...), not {given!r:.80}")
             self._runtime = (given or Runtime()).governed(governance, vetoes)
         return self._runtime
 
@@ -189,21 +270,25 @@ class Agent(Generic[OutputT, DepsT]):
     def engine(self) -> Engine:
         """The live parts, put together on first use. Raises ConfigError or AuthenticationError then."""
         if self._engine is None:
-            from .assembly.build import Declaration, build_engine
-
-            self._engine = build_engine(
-                Declaration(
-                    model=self.model,
-                    instructions=self.instructions,
-                    tools=self.tools,
-                    capabilities=self._capabilities,
-                    generation=self._generation,
-                    runtime=self.runtime,
-                    output_type=self.output_type,
-                    hooks=self.hooks,
-                )
-            )
+            with _making:
+                self._engine = self._engine or self._build()
         return self._engine
+
+    def _build(self) -> Engine:
+        from .assembly.build import Declaration, build_engine
+
+        return build_engine(
+            Declaration(
+                model=self.model,
+                instructions=self.instructions,
+                tools=self.tools,
+                capabilities=self._capabilities,
+                generation=self._generation,
+                runtime=self.runtime,
+                output_type=self.output_type,
+                hooks=self.hooks,
+            )
+        )
 
     def grounds(self) -> Grounds:
         """What this agent's sessions stand on."""
@@ -247,7 +332,7 @@ class Agent(Generic[OutputT, DepsT]):
             self._scratch = memory_store()
         return self._scratch
 
-    def _parser(self) -> Callable[[str], Any] | None:
+    def _parser(self) -> Callable[[str, RunContext[Any]], Any] | None:
         if self.output_type is None or self.output_type is str:
             return None
         from .assembly.build import output_spec
@@ -258,7 +343,9 @@ class Agent(Generic[OutputT, DepsT]):
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
         from .tools.base import RunContext
 
-        given = context or RunContext()
+        given = RunContext() if context is None else context
+        if not isinstance(given, RunContext):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"context must be RunContext(inputs={{...}}), not {given!r:.80}")
         if deps is None and given.deps is None:
             deps = self.deps
         return given if deps is None else given.with_deps(deps)
@@ -271,7 +358,30 @@ def _as_human(human: Human | Callable[..., Any]) -> Human:
     from .hitl.base import Human
     from .hitl.callback import CallbackHuman
 
-    return human if isinstance(human, Human) else CallbackHuman(human)
+    if isinstance(human, type):
+        raise ConfigError(
+            f"human is the class {human.__name__}: pass one that was made, {human.__name__}(...)"
+        )
+    if isinstance(human, Human):
+        return human
+    if not callable(human):
+        raise ConfigError(
+            f"human must be an object with ask(request) or a function of a request, not {human!r:.80}"
+        )
+    return CallbackHuman(human)
+
+
+def _parts() -> ModuleType:
+    from .config import parts  # what an agent of defaults does without
+
+    return parts
+
+
+def _tuple(what: str, given: Sequence[Any]) -> tuple[Any, ...]:
+    kept: tuple[Any, ...] = (
+        tuple(given) if isinstance(given, list | tuple) else _parts().checked_list(what, given)
+    )
+    return kept
 
 
 def _check_names(tools: Sequence[Any]) -> None:
@@ -284,6 +394,7 @@ def _check_names(tools: Sequence[Any]) -> None:
 def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     """Run a coroutine to its end from code that is not async, wherever it is called."""
     import asyncio
+    import contextvars
     import threading
 
     try:
@@ -291,7 +402,8 @@ def _complete(work: Coroutine[Any, Any, ValueT]) -> ValueT:
     except RuntimeError:
         return asyncio.run(work)
     outcome: list[Any] = []
-    thread = threading.Thread(target=lambda: outcome.append(_caught(work)), name="loom-run-sync")
+    context = contextvars.copy_context()  # the caller's variables: who is asking, which trace this is
+    thread = threading.Thread(target=lambda: outcome.append(context.run(_caught, work)), name="loom-run-sync")
     thread.start()
     thread.join()
     if isinstance(outcome[0], BaseException):

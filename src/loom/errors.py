@@ -8,7 +8,8 @@ LoomError
 │  ├─ RateLimitError             too many requests: wait .retry_after seconds
 │  ├─ AuthenticationError        the key is missing or refused: fix the key
 │  ├─ InvalidRequestError        the service refused the request: fix the request
-│  └─ MalformedReplyError        the service answered nonsense: report it
+│  ├─ MalformedReplyError        the service answered nonsense: report it
+│  └─ OfflineError               the embedded offline model cannot do the task: connect a model
 ├─ ContextError
 │  └─ ContextOverflowError  the conversation is larger than the model's window: compact
 ├─ ToolError                a tool did not do its work; the model sees the text
@@ -29,35 +30,44 @@ LoomError
 ├─ OutputInvalid            the reply does not fit output_type after the allowed attempts
 ├─ HookFailed               a hook of the application raised: fix the hook
 ├─ RunStuck                 the same failing call three times in a row
+├─ RunFailed                the run failed in another way: see .code
+├─ RunCancelled             somebody stopped the run: the message says why
+├─ RunWaiting               the run waits for the answers to .pending: resume it with them
 └─ BudgetExceeded           a limit of the declaration was reached: raise it or narrow the task
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from .types import Attempt, ErrorInfo
+from .types import Attempt, ErrorInfo, describe_error, error_text
+
+if TYPE_CHECKING:
+    from .requests import Request
 
 
 class LoomError(Exception):
     """Root of the tree. ``code`` is stable and machine-readable; ``retryable`` is advice, not a promise.
 
-    ``attempts`` are the models that were asked in vain, where several may be.
+    ``attempts`` are the models that were asked in vain, where several may be. ``turn`` is what a turn of the
+    loop agent had come to when it raised this.
     """
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
     retryable: bool = False
     attempts: tuple[Attempt, ...] = ()
+    turn: Any = None
 
     def info(self) -> ErrorInfo:
         """This error as data, with its cause, for results, logs and stores."""
-        cause = self.__cause__ or self.__context__
+        cause = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
         status, retry_after = getattr(self, "status", None), getattr(self, "retry_after", None)
         return ErrorInfo(
             code=str(self.code),
-            message=_encodable(str(self)),
+            message=_encodable(error_text(self)),
             retryable=self.retryable is True,
-            cause=_encodable(f"{type(cause).__name__}: {cause}") if cause is not None else None,
+            cause=_encodable(describe_error(cause)) if cause is not None else None,
             status=status if isinstance(status, int) else None,
             retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
         )
@@ -140,6 +150,12 @@ class MalformedReplyError(ProviderError):
     """The service answered something that is not a reply."""
 
     code = "malformed_reply"
+
+
+class OfflineError(ProviderError):
+    """The embedded offline model cannot do what it was asked to do, or what it was told to call failed."""
+
+    code = "offline"
 
 
 class ContextError(LoomError):
@@ -277,6 +293,28 @@ class RunStuck(LoomError):
     code = "stuck"
 
 
+class RunFailed(LoomError):
+    """The run failed. ``code`` is that of its ``ErrorInfo``, for which there is no class of its own."""
+
+    code = "run_failed"
+
+
+class RunCancelled(LoomError):
+    """Somebody stopped the run, which therefore has no output."""
+
+    code = "cancelled"
+
+
+class RunWaiting(LoomError):
+    """The run waits for people, and has no output yet. ``pending`` are the requests to answer."""
+
+    code = "waiting"
+
+    def __init__(self, message: str, *, pending: Sequence[Request] = ()) -> None:
+        super().__init__(message)
+        self.pending = tuple(pending)
+
+
 class BudgetExceeded(LoomError):
     """A limit of the declaration was reached."""
 
@@ -284,15 +322,24 @@ class BudgetExceeded(LoomError):
 
 
 def to_exception(info: ErrorInfo) -> LoomError:
-    """The error that this data was made of, for callers who want to raise it."""
-    kind = _by_code(LoomError).get(info.code, LoomError)
-    if issubclass(kind, ProviderError):
-        return kind(info.message, status=info.status, retryable=info.retryable, retry_after=info.retry_after)
-    return LoomError(info.message) if kind is MissingExtra else kind(info.message)
+    """The error that this data tells of, to be raised. A code that is none of ours makes a ``RunFailed``.
+
+    Its ``code``, ``retryable``, ``status`` and ``retry_after`` are those of ``info``; what caused it is a note.
+    """
+    kind = _by_code(LoomError).get(info.code, RunFailed)
+    error = ConfigError(info.message) if kind is MissingExtra else kind(info.message)
+    error.code, error.retryable = info.code, info.retryable
+    for name, value in (("status", info.status), ("retry_after", info.retry_after)):
+        if value is not None:
+            setattr(error, name, value)
+    if info.cause:
+        error.add_note(f"caused by {info.cause}")
+    return error
 
 
 def _by_code(kind: type[LoomError]) -> dict[str, type[LoomError]]:
-    known = {kind.code: kind}
+    """Our classes by code. Those of an application may take other arguments, or share their parent's code."""
+    known = {kind.code: kind} if kind.__module__ == __name__ else {}
     for child in kind.__subclasses__():
         known |= _by_code(child)
     return known

@@ -19,12 +19,17 @@ from .requests import Answer, Request
 from .signals import RuntimeTask
 from .types import Attempt, ChatMessage, ErrorInfo, Limits, RunState, StopReason, ToolResult, Usage, jsonable
 
-_ENVELOPE = frozenset({"run_id", "session_id", "seq", "at"})
+_ENVELOPE = frozenset({"run_id", "session_id", "seq", "at", "worked"})
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """Base of the family. ``at`` is Unix seconds."""
+    """Base of the family. ``at`` is Unix seconds, ``type`` the word for what happened: ``tool.started``.
 
+    ``worked`` is how many seconds passed since the kept event before it in the same process, by a clock that no one
+    sets: what limits on time and durations count, since ``at`` jumps when the computer's clock is corrected.
+    """
+
+    type: ClassVar[str]
     durable: ClassVar[bool] = True
     visibility: ClassVar[str] = "user"
 
@@ -32,12 +37,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
     session_id: str = ""
     seq: int = 0
     at: float = 0.0
-
-    @property
-    def type(self) -> str:
-        """The word for what happened, for example ``tool.started``."""
-        tag: str = self.__struct_config__.tag  # type: ignore[assignment]
-        return tag
+    worked: float = 0.0
 
     @property
     def id(self) -> str:
@@ -50,14 +50,32 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=T
         return datetime.fromtimestamp(self.at, UTC)
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The event's own fields as they are, without the envelope."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in _ENVELOPE}
+
+    @property
     def payload(self) -> dict[str, Any]:
-        """The event's own fields, without the envelope."""
-        return _own_fields(self)
+        """The event's own fields as what JSON can say: dicts, lists, text, numbers. Made anew each time."""
+        plain: dict[str, Any]
+        try:
+            plain = msgspec.json.decode(_payload_encoder.encode(self.fields))
+        except (UnicodeEncodeError, OverflowError):  # half a character, or a number that few can read
+            import json
+
+            plain = json.loads(json.dumps(msgspec.to_builtins(self.fields, str_keys=True, enc_hook=_plain)))
+        return plain
 
 
-def _own_fields(event: Event) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE}
+def _plain(value: Any) -> Any:
+    """What a payload shows of a value that an application put into an event that is not kept."""
+    try:
+        return jsonable(value)
+    except TypeError:
+        return str(value)
 
+
+_payload_encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 # --- run --------------------------------------------------------------------------------------------
 
@@ -70,6 +88,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
     handed in whole instead. ``restored`` is text the policy carried over.
     """
 
+    type: ClassVar[Literal["run.started"]] = "run.started"
     task: RuntimeTask
     messages: Sequence[ChatMessage] = ()
     restore: dict[str, Any] | None = None
@@ -80,20 +99,22 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
     parent_run_id: str | None = None
 
     @property
-    def payload(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """The event's own fields, with the prompt and the session beside them."""
-        return {"prompt": self.task.goal, "session_id": self.session_id, **_own_fields(self)}
+        return {"prompt": self.task.goal, "session_id": self.session_id, **super().fields}
 
 
 class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
     """A run that was waiting or whose process died goes on. ``from_state`` is where it stood."""
 
+    type: ClassVar[Literal["run.resumed"]] = "run.resumed"
     from_state: RunState
 
 
 class CancelRequested(Event, frozen=True, kw_only=True, tag="run.cancelling"):
     """Someone asked the run to stop."""
 
+    type: ClassVar[Literal["run.cancelling"]] = "run.cancelling"
     reason: str = ""
 
 
@@ -103,6 +124,7 @@ class LimitReached(Event, frozen=True, kw_only=True, tag="limit.reached"):
     ``estimated`` says that ``spent`` holds estimates, in place of what a service did not report.
     """
 
+    type: ClassVar[Literal["limit.reached"]] = "limit.reached"
     limit: str
     allowed: float
     spent: float
@@ -116,6 +138,7 @@ class ErrorRaised(Event, frozen=True, kw_only=True, tag="error"):
     estimate, as is ``estimated_cost``, which is None when the model's price is not known.
     """
 
+    type: ClassVar[Literal["error"]] = "error"
     error: ErrorInfo
     usage: Usage | None = None
     estimated_cost: float | None = None
@@ -127,6 +150,7 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
     ``cost`` is None when not all of it is known; ``estimated_cost`` is then what can be told with estimates.
     """
 
+    type: ClassVar[Literal["run.finished"]] = "run.finished"
     state: RunState
     output: str = ""
     error: ErrorInfo | None = None
@@ -142,6 +166,7 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
 class SessionForked(Event, frozen=True, kw_only=True, tag="session.forked"):
     """A session begins with what another had said up to a seq."""
 
+    type: ClassVar[Literal["session.forked"]] = "session.forked"
     source_session_id: str
     source_seq: int
     messages: Sequence[ChatMessage]
@@ -153,6 +178,7 @@ class SessionForked(Event, frozen=True, kw_only=True, tag="session.forked"):
 class ModelRequested(Event, frozen=True, kw_only=True, tag="model.requested"):
     """The model is about to be asked. Not kept: a request without a reply is simply asked again."""
 
+    type: ClassVar[Literal["model.requested"]] = "model.requested"
     durable = False
     iteration: int
     messages: int
@@ -161,6 +187,7 @@ class ModelRequested(Event, frozen=True, kw_only=True, tag="model.requested"):
 class TextDelta(Event, frozen=True, kw_only=True, tag="text.delta"):
     """Some text, as it comes."""
 
+    type: ClassVar[Literal["text.delta"]] = "text.delta"
     durable = False
     text: str
 
@@ -168,6 +195,7 @@ class TextDelta(Event, frozen=True, kw_only=True, tag="text.delta"):
 class ThinkingDelta(Event, frozen=True, kw_only=True, tag="thinking.delta"):
     """Some reasoning, as it comes."""
 
+    type: ClassVar[Literal["thinking.delta"]] = "thinking.delta"
     durable = False
     text: str
 
@@ -175,6 +203,7 @@ class ThinkingDelta(Event, frozen=True, kw_only=True, tag="thinking.delta"):
 class ToolCallDelta(Event, frozen=True, kw_only=True, tag="tool_call.delta"):
     """A piece of a tool call, as it comes. ``arguments`` is a fragment of JSON text."""
 
+    type: ClassVar[Literal["tool_call.delta"]] = "tool_call.delta"
     durable = False
     index: int
     call_id: str | None = None
@@ -189,6 +218,7 @@ class PartialOutput(Event, frozen=True, kw_only=True, tag="output.partial"):
     number is there when it has ended; a large value is shown less often than a small one.
     """
 
+    type: ClassVar[Literal["output.partial"]] = "output.partial"
     durable = False
     value: Any
 
@@ -201,6 +231,7 @@ class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
     before and, last, the one that answered. ``usage`` is of the reply alone; the costs are of all of them.
     """
 
+    type: ClassVar[Literal["model.replied"]] = "model.replied"
     iteration: int
     message: ChatMessage
     usage: Usage = Usage()
@@ -230,6 +261,7 @@ Outcome = Literal["ok", "error", "denied", "timeout", "cancelled", "unknown"]
 class ToolRequested(Event, frozen=True, kw_only=True, tag="tool.requested"):
     """The model asked for a tool. ``arguments`` is the model's JSON text."""
 
+    type: ClassVar[Literal["tool.requested"]] = "tool.requested"
     call_id: str
     name: str
     arguments: str
@@ -237,8 +269,12 @@ class ToolRequested(Event, frozen=True, kw_only=True, tag="tool.requested"):
 
 
 class ToolDecided(Event, frozen=True, kw_only=True, tag="tool.decided"):
-    """A gate decided about a call, and why. ``arguments`` is what will run, when a gate edited it."""
+    """A gate decided about a call, and why. ``arguments`` is what will run, when a gate edited it.
 
+    ``concurrency_safe`` says that the call may run beside others, and before earlier ones that are not over.
+    """
+
+    type: ClassVar[Literal["tool.decided"]] = "tool.decided"
     call_id: str
     name: str
     verdict: Verdict
@@ -246,20 +282,34 @@ class ToolDecided(Event, frozen=True, kw_only=True, tag="tool.decided"):
     reason: str = ""
     arguments: str | None = None
     digest: str = ""
+    concurrency_safe: bool = False
 
 
 class ToolStarted(Event, frozen=True, kw_only=True, tag="tool.started"):
     """A tool is about to run. For a tool that is not read-only this is durable before its first effect."""
 
+    type: ClassVar[Literal["tool.started"]] = "tool.started"
     call_id: str
     name: str
     idempotency_key: str
     attempt: int = 1
 
 
+class ToolRetried(Event, frozen=True, kw_only=True, tag="tool.retried"):
+    """A tool failed and is entered again by itself, after ``delay`` seconds. ``attempt`` is the one that failed."""
+
+    type: ClassVar[Literal["tool.retried"]] = "tool.retried"
+    call_id: str
+    name: str
+    attempt: int
+    error: ErrorInfo
+    delay: float = 0.0
+
+
 class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
     """A running tool says how far it is."""
 
+    type: ClassVar[Literal["tool.progress"]] = "tool.progress"
     durable = False
     call_id: str
     text: str = ""
@@ -269,6 +319,7 @@ class ToolProgress(Event, frozen=True, kw_only=True, tag="tool.progress"):
 class ToolParked(Event, frozen=True, kw_only=True, tag="tool.parked"):
     """A tool was left to wait for these requests (ids). It is entered again when one is answered."""
 
+    type: ClassVar[Literal["tool.parked"]] = "tool.parked"
     call_id: str
     name: str
     requests: Sequence[str]
@@ -277,6 +328,7 @@ class ToolParked(Event, frozen=True, kw_only=True, tag="tool.parked"):
 class ToolFinished(Event, frozen=True, kw_only=True, tag="tool.finished"):
     """A call has its one result. Only the outcome ``ok`` is success."""
 
+    type: ClassVar[Literal["tool.finished"]] = "tool.finished"
     call_id: str
     name: str
     outcome: Outcome
@@ -293,6 +345,7 @@ class ToolFinished(Event, frozen=True, kw_only=True, tag="tool.finished"):
 class ChildStarted(Event, frozen=True, kw_only=True, tag="child.started"):
     """A tool started a run of its own, in a session of its own."""
 
+    type: ClassVar[Literal["child.started"]] = "child.started"
     call_id: str
     child_run_id: str
     child_session_id: str
@@ -305,6 +358,7 @@ class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
     ``waited_seconds`` is how long people were asked meanwhile, which is nobody's working time.
     """
 
+    type: ClassVar[Literal["child.finished"]] = "child.finished"
     call_id: str
     child_run_id: str
     state: RunState
@@ -322,12 +376,14 @@ class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
 class RequestOpened(Event, frozen=True, kw_only=True, tag="request.opened"):
     """The run needs an answer from a human."""
 
+    type: ClassVar[Literal["request.opened"]] = "request.opened"
     request: Request
 
 
 class RequestAnswered(Event, frozen=True, kw_only=True, tag="request.answered"):
     """A human answered. An answer counts once."""
 
+    type: ClassVar[Literal["request.answered"]] = "request.answered"
     answer: Answer
 
     @property
@@ -339,12 +395,20 @@ class RequestAnswered(Event, frozen=True, kw_only=True, tag="request.answered"):
 class RequestWithdrawn(Event, frozen=True, kw_only=True, tag="request.withdrawn"):
     """Nobody needs the answer any more: the call that asked has its result."""
 
+    type: ClassVar[Literal["request.withdrawn"]] = "request.withdrawn"
     request_id: str
+
+
+class RequestExpired(RequestWithdrawn, frozen=True, kw_only=True, tag="request.expired"):
+    """A request's time was up before anybody answered; what needed the answer asks anew."""
+
+    type: ClassVar[Literal["request.expired"]] = "request.expired"  # type: ignore[assignment]  # a kind of withdrawal
 
 
 class QualityJudged(Event, frozen=True, kw_only=True, tag="quality.judged"):
     """A final reply was judged. A critique goes back to the model."""
 
+    type: ClassVar[Literal["quality.judged"]] = "quality.judged"
     passed: bool
     attempt: int
     critique: str = ""
@@ -368,6 +432,7 @@ AnyEvent = (
     | ToolRequested
     | ToolDecided
     | ToolStarted
+    | ToolRetried
     | ToolProgress
     | ToolParked
     | ToolFinished
@@ -376,6 +441,7 @@ AnyEvent = (
     | RequestOpened
     | RequestAnswered
     | RequestWithdrawn
+    | RequestExpired
     | QualityJudged
 )
 
@@ -388,7 +454,7 @@ def encode_event(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def decode_event(raw: bytes | str, *, where: str = "the log") -> Event:
+def decode_event(raw: bytes | str, *, where: str = "the log") -> AnyEvent:
     """Read one event back. Raises StoreCorrupted naming ``where`` for anything that is not one."""
     try:
         return _decoder.decode(raw)
@@ -396,6 +462,6 @@ def decode_event(raw: bytes | str, *, where: str = "the log") -> Event:
         raise StoreCorrupted(f"{where} holds an event that cannot be read: {error}") from error
 
 
-def decode_events(raws: Iterable[bytes | str], *, where: str = "the log") -> list[Event]:
+def decode_events(raws: Iterable[bytes | str], *, where: str = "the log") -> list[AnyEvent]:
     """Read many events back, in order."""
     return [decode_event(raw, where=where) for raw in raws]

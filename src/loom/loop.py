@@ -6,21 +6,19 @@ No session, no store: the messages go in, a turn comes out, and nothing of it st
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
-from .errors import ConfigError, HookFailed, to_exception
+from .errors import ConfigError, HookFailed, LoomError, to_exception
 from .events import (
     Event,
     RunStarted,
-    TextDelta,
     ToolRequested,
 )
 from .folds.state import State
@@ -30,19 +28,29 @@ from .kernel.engine import Engine, Scope
 from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
 from .kernel.loop import drive
-from .llm.base import ContentDeltaEvent, LLMProvider
+from .llm.base import LLMProvider, SupportsChat, as_provider
 from .llm.redact import redact_own_logs
 from .llm.registry import ProviderRegistry
 from .loop_events import DoneEvent, TurnEvent, in_harness_words
+from .loop_hooks import Present, editor, messages_of, model_of, tell, tool_watcher, worded, wrapped
 from .media import attached
 from .policies.governance import GovernancePolicy
-from .requests import Answer, Request
+from .policies.rule_check import check_rules, refuse_idle_rules
 from .safety.media import name_files
 from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
-from .tools.registry import ToolRegistry
+from .tools.registry import ToolRegistry, reachable
 from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    StreamedT = TypeVar("StreamedT", default=TurnEvent)
+else:
+    from typing import TypeVar
+
+    StreamedT = TypeVar("StreamedT")
 
 _REPORTED = frozenset(
     {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
@@ -51,13 +59,14 @@ _REPORTED = frozenset(
 
 
 @dataclass(kw_only=True)
-class AgentConfig:
-    """How a loop agent works. All hooks are optional; those of the turn may be sync or async.
+class AgentConfig(Generic[StreamedT]):
+    """How a loop agent works. All hooks are optional, and may be async but for the last two.
 
     ``on_before_turn(messages)`` may return other messages, ``choose_model(messages)`` a model id,
-    ``before_llm_call(messages)`` the messages of this one call. ``on_tool_result(ToolCall, text)``,
-    ``on_event(kind, payload)`` and ``on_after_turn(turn)`` watch. ``serialize_event(event)`` wraps what a
-    stream yields; ``limit_message_builder(max_iterations)`` words the reply of a turn that ran out.
+    ``before_llm_call(messages)`` the messages of this one call; when one of them raises, the turn ends with
+    HookFailed. ``on_tool_result(ToolCall, text)``, ``on_event(kind, payload)`` and ``on_after_turn(turn)``
+    watch; what they raise is logged. ``serialize_event(event)`` wraps what a stream yields;
+    ``limit_message_builder(max_iterations)`` words the reply of a turn that ran out.
     """
 
     max_iterations: int = 32
@@ -69,10 +78,10 @@ class AgentConfig:
     on_after_turn: Callable[[AgentTurn], Any] | None = None
     on_tool_result: Callable[[ToolCall, str], Any] | None = None
     on_event: Callable[[str, dict[str, Any]], Any] | None = None
-    choose_model: Callable[[list[ChatMessage]], str | None] | None = None
+    choose_model: Callable[[list[ChatMessage]], str | Awaitable[str | None] | None] | None = None
     before_llm_call: Callable[[list[ChatMessage]], Any] | None = None
     limit_message_builder: Callable[[int], str] | None = None
-    serialize_event: Callable[[TurnEvent], Any] | None = None
+    serialize_event: Callable[[TurnEvent], StreamedT] | None = None
     affirmatives: frozenset[str] | set[str] | None = None
     negatives: frozenset[str] | set[str] | None = None
 
@@ -81,7 +90,8 @@ class AgentConfig:
 class AgentTurn:
     """What one turn came to. ``tool_calls`` is a count; ``messages`` is the conversation with the reply.
 
-    ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened.
+    ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened,
+    ``reply`` is a notice to show or what there is of the answer, and ``text`` what the model itself last wrote.
     ``estimated`` says that the tokens are estimates, in whole or in part: the service did not report them.
     """
 
@@ -96,9 +106,21 @@ class AgentTurn:
     state: RunState = RunState.COMPLETED
     error: ErrorInfo | None = None
     estimated: bool = False
+    text: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True when the model finished its answer."""
+        return self.state is RunState.COMPLETED
+
+    def unwrap(self) -> str:
+        """The reply of a turn that completed; for any other the error is raised that ``error`` tells of."""
+        if self.ok:
+            return self.reply
+        raise to_exception(self.error or ErrorInfo("run_failed", f"the turn ended as {self.state.value}"))
 
 
-class Agent:
+class Agent(Generic[StreamedT]):
     """A provider, tools and a config. One agent may serve any number of conversations at once.
 
     ``human`` answers requests for approval; without one they are refused, since a turn cannot wait.
@@ -106,21 +128,22 @@ class Agent:
 
     def __init__(
         self,
-        provider: LLMProvider | None = None,
+        provider: SupportsChat | None = None,
         provider_registry: ProviderRegistry | None = None,
         tool_registry: ToolRegistry | None = None,
-        config: AgentConfig | None = None,
+        config: AgentConfig[StreamedT] | None = None,
         *,
         human: Human | None = None,
     ) -> None:
         if provider is None and provider_registry is None:
             raise ConfigError("a loop agent needs a provider or a provider_registry")
-        self.config = config or AgentConfig()
+        self.config: AgentConfig[StreamedT] = config or AgentConfig()
         self.human = human
-        self._provider = provider
+        self._provider = None if provider is None else as_provider(provider)
         self._registry = provider_registry
         self._tools = tool_registry if tool_registry is not None else ToolRegistry()
         self._scrubbers: dict[int, LLMProvider] = {}
+        self._held: tuple[GovernancePolicy, tuple[ToolSpec, ...]] | None = None
 
     async def run_turn(
         self,
@@ -132,8 +155,9 @@ class Agent:
 
         Files that parts of the user's messages name are read, so pass ``loom.media.refuse_files`` the parts
         that others wrote; ``turn.messages`` holds what was sent. Raises ConfigError for one that cannot be.
-        Raises ProviderError, ContextOverflowError or HookFailed when no answer could be had; running out of
-        model calls, a reply cut short and repeated failure are told in the turn's ``state`` and ``error``.
+        Raises ProviderError, ContextOverflowError or HookFailed when no answer could be had, with what was said
+        and done by then in ``error.turn``; running out of model calls, a reply cut short and repeated failure
+        are told in the turn's ``state`` and ``error``.
         """
         turn = await self._prepare(messages, context, model_id, streaming=False)
         async with aclosing(turn.drive()) as events:
@@ -145,8 +169,8 @@ class Agent:
             and result.state is RunState.FAILED
             and result.error.code not in _REPORTED
         ):
-            raise to_exception(result.error)
-        await _call(self.config.on_after_turn, result)
+            raise _with_turn(to_exception(result.error), result)
+        await tell("on_after_turn", self.config.on_after_turn, result)
         return result
 
     async def run_turn_stream(
@@ -154,29 +178,31 @@ class Agent:
         messages: Sequence[ChatMessage],
         context: dict[str, Any] | None = None,
         model_id: str | None = None,
-    ) -> AsyncIterator[Any]:
-        """Like ``run_turn``, as it happens. A failing service is an ``ErrorEvent`` and then the ``DoneEvent``."""
-        wrap = self.config.serialize_event or _as_it_is
+    ) -> AsyncIterator[StreamedT]:
+        """Like ``run_turn``, as it happens. A failing service is an ``ErrorEvent`` and then the ``DoneEvent``.
+
+        Raises HookFailed when ``serialize_event`` raises, the turn so far in ``error.turn``.
+        """
+        config = self.config
+        wrap = config.serialize_event or cast("Callable[[TurnEvent], StreamedT]", _as_it_is)
         turn = await self._prepare(messages, context, model_id, streaming=True)
-        await _call(
-            self.config.on_event,
-            "stream_start",
-            {"model": turn.scope.engine.model, "num_messages": len(messages)},
-        )
-        async with aclosing(turn.drive()) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    yield wrap(ContentDeltaEvent(event.text))
-                    continue
-                turn.see(event)
-                told = in_harness_words(event, turn.arguments)
-                if told is not None:
-                    yield wrap(told)
-        result = turn.result()
-        if result.error is not None:
-            await _call(self.config.on_event, "stream_error", {"phase": "iterate", "error": result.error})
-        await _call(self.config.on_after_turn, result)
-        yield wrap(turn.done(result))
+        opening = {"model": turn.scope.engine.model, "num_messages": len(messages)}
+        await tell("on_event", config.on_event, "stream_start", opening)
+        try:
+            async with aclosing(turn.drive()) as events:
+                async for event in events:
+                    turn.see(event)
+                    told = in_harness_words(event, turn.arguments)
+                    if told is not None:
+                        yield wrapped(wrap, told)
+            result = turn.result()
+            if result.error is not None:
+                failed = {"phase": "iterate", "error": result.error}
+                await tell("on_event", config.on_event, "stream_error", failed)
+            await tell("on_after_turn", config.on_after_turn, result)
+            yield wrapped(wrap, turn.done(result))
+        except HookFailed as error:
+            raise _with_turn(error, turn.result()) from error.__cause__
 
     async def _prepare(
         self,
@@ -188,31 +214,31 @@ class Agent:
     ) -> _Turn:
         config = self.config
         said = list(messages)
-        await _call(config.on_event, "turn_start", {"num_messages": len(said)})
-        if config.on_before_turn is not None:
-            said = list(await _call(config.on_before_turn, said) or said)
+        await tell("on_event", config.on_event, "turn_start", {"num_messages": len(said)})
+        said = await messages_of("on_before_turn", config.on_before_turn, said)
         said = await _with_files_read(said)
         said = spelled_out(said, yes=config.affirmatives, no=config.negatives)
         if model_id is None and config.choose_model is not None:
-            model_id = config.choose_model(said)
+            model_id = await model_of(config.choose_model, said)
         provider, model = self._resolve(model_id or config.model)
         redact_own_logs()
         governance = config.governance or GovernancePolicy()
+        tools = self._all_tools()
+        self._hold_rules(governance, tools)
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
+            outbound=self._scrubbed if governance.redact_outbound else None,
             estimate=_estimated_tokens,
             model=model,
             instructions=_instructions(config.system_preamble, context),
-            tools=self._all_tools(),
+            tools=tools,
             governance=governance,
-            edit_messages=_guarded(config.before_llm_call) if config.before_llm_call else None,
+            edit_messages=editor(config.before_llm_call),
         )
         if config.on_tool_result is not None:
-            engine.hooks.on("tool.finished", _tool_watcher(config.on_tool_result))
+            engine.hooks.on("tool.finished", tool_watcher(config.on_tool_result))
         limits = Limits(max_iterations=config.max_iterations)
-        scope = Scope(
-            engine=engine, budget=Budget(limits), human=self.human or _Nobody(), streaming=streaming
-        )
+        scope = Scope(engine=engine, budget=Budget(limits), human=Present(self.human), streaming=streaming)
         journal = Journal(
             _TurnLog(), State(), session_id="", run_id=f"turn_{secrets.token_hex(8)}", clock=time.time
         )
@@ -242,6 +268,13 @@ class Agent:
         # One for all turns, since messages remember who scrubbed them. It holds the provider, so the id stays its.
         return self._scrubbers.setdefault(id(provider), scrubbed(provider))
 
+    def _hold_rules(self, governance: GovernancePolicy, tools: ToolRegistry) -> None:
+        """Raise ConfigError for rules that would guard nothing, whenever the rules or the tools are other ones."""
+        if not (governance.rules or governance.vetoes) or self._held == (governance, tools.specs()):
+            return
+        refuse_idle_rules(check_rules(governance, reachable(tools)))
+        self._held = (governance, tools.specs())
+
     def _all_tools(self) -> ToolRegistry:
         if not self.config.extra_tools:
             return self._tools
@@ -267,17 +300,10 @@ class _TurnLog:
         self.seq += len(events)
 
 
-class _Nobody:
-    """A human who is not there; a turn cannot wait, so the answer is no."""
-
-    async def ask(self, request: Request) -> Answer | None:
-        return request.deny("nobody is there to approve it")
-
-
 class _Turn:
     """One turn under way: folds the events into the result."""
 
-    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig, opening: Event) -> None:
+    def __init__(self, scope: Scope, journal: Journal, config: AgentConfig[Any], opening: Event) -> None:
         self.scope = scope
         self.opening = opening
         self.journal = journal
@@ -308,12 +334,13 @@ class _Turn:
             state=state.status,
             error=state.error,
             estimated=state.usage.estimated,
+            text=state.output,
         )
 
     def _reply(self, state: State) -> str:
         if state.status is RunState.LIMIT_REACHED:
-            build = self._config.limit_message_builder
-            return build(self._config.max_iterations) if build else "[iteration limit reached]"
+            limit = self._config.max_iterations
+            return worded(self._config.limit_message_builder, limit, "[iteration limit reached]")
         if state.error is not None and state.error.code == "stuck":
             return f"[stopped: {state.error.message}]"
         return state.output
@@ -338,6 +365,12 @@ class _Turn:
         )
 
 
+def _with_turn(error: LoomError, turn: AgentTurn) -> LoomError:
+    """The error with what the turn had come to, which must not be lost with it."""
+    error.turn = turn
+    return error
+
+
 async def _with_files_read(messages: list[ChatMessage]) -> list[ChatMessage]:
     """``messages`` with the files in them that the user's name. What models and tools said can name none."""
     said = [m.content for m in messages if m.role is Role.USER]
@@ -358,30 +391,6 @@ def _instructions(preamble: str, context: dict[str, Any] | None) -> str:
         return preamble
     lines = "\n".join(f"{key}: {value}" for key, value in context.items())
     return f"{preamble}\n\n## Context\n{lines}".lstrip()
-
-
-def _guarded(hook: Callable[[list[ChatMessage]], Any]) -> Callable[[list[ChatMessage]], Awaitable[Any]]:
-    async def edit(messages: list[ChatMessage]) -> Any:
-        try:
-            return await _call(hook, messages)
-        except Exception as error:  # the application's code; its failure is named for what it is
-            raise HookFailed(f"the before_llm_call hook failed: {type(error).__name__}: {error}") from error
-
-    return edit
-
-
-def _tool_watcher(hook: Callable[[ToolCall, str], Any]) -> Callable[..., Any]:
-    async def watch(**event: Any) -> None:
-        await _call(hook, ToolCall(event["call_id"], event["name"]), event["result"].text)
-
-    return watch
-
-
-async def _call(hook: Callable[..., Any] | None, *arguments: Any) -> Any:
-    if hook is None:
-        return None
-    result = hook(*arguments)
-    return await result if inspect.isawaitable(result) else result
 
 
 def _as_it_is(event: TurnEvent) -> Any:

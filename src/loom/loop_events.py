@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
-from .events import ErrorRaised, Event, RunFinished, ThinkingDelta, ToolCallDelta, ToolFinished, ToolStarted
+from .events import (
+    ErrorRaised,
+    Event,
+    RunFinished,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolFinished,
+    ToolStarted,
+)
 from .llm.base import ContentDeltaEvent, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .types import RunState
 
@@ -15,6 +24,7 @@ from .types import RunState
 class ToolExecStartEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_start"):
     """A tool is about to run. ``arguments`` is the model's JSON text."""
 
+    type: ClassVar[Literal["tool_exec_start"]] = "tool_exec_start"
     tool_call_id: str
     name: str
     arguments: str
@@ -23,6 +33,7 @@ class ToolExecStartEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_s
 class ToolExecResultEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_result"):
     """A tool call has its result."""
 
+    type: ClassVar[Literal["tool_exec_result"]] = "tool_exec_result"
     tool_call_id: str
     name: str
     text: str
@@ -32,12 +43,14 @@ class ToolExecResultEvent(Struct, frozen=True, tag_field="type", tag="tool_exec_
 class LimitReachedEvent(Struct, frozen=True, tag_field="type", tag="limit_reached"):
     """The turn used up its model calls."""
 
+    type: ClassVar[Literal["limit_reached"]] = "limit_reached"
     iterations: int
 
 
 class ErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
     """Something ended the turn. ``reason`` is the error's code."""
 
+    type: ClassVar[Literal["error"]] = "error"
     message: str
     reason: str | None = None
     status_code: int | None = None
@@ -47,6 +60,7 @@ class ErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
 class DoneEvent(Struct, frozen=True, tag_field="type", tag="done"):
     """The turn is over. ``context["messages"]`` is the conversation with its last reply."""
 
+    type: ClassVar[Literal["done"]] = "done"
     model: str = ""
     iterations: int = 0
     input_tokens: int = 0
@@ -73,6 +87,8 @@ TurnEvent = (
 def in_harness_words(event: Event, arguments: Mapping[str, str]) -> TurnEvent | None:
     """A kernel event as the harness tells it; None for one it does not. ``arguments`` are those of calls by id."""
     match event:
+        case TextDelta():
+            return ContentDeltaEvent(event.text)
         case ThinkingDelta():
             return ThinkingDeltaEvent(event.text)
         case ToolCallDelta():

@@ -94,7 +94,8 @@ def _signal_id() -> str:
 class RuntimeSignal(Struct, frozen=True, omit_defaults=True):
     """Something that happened outside: a message, a due job, an alert.
 
-    Two signals with the same ``dedupe_key`` in one session are one. ``observed_at`` is Unix seconds.
+    Two signals of one ``source`` with the same ``dedupe_key`` in one session are one: what one source says hides
+    nothing that another says. ``observed_at`` is Unix seconds.
     """
 
     id: str = msgspec.field(default_factory=_signal_id)

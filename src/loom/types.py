@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
+
+from .usage import ModelUsage as ModelUsage
+from .usage import Usage as Usage
+from .usage import without_advisors as without_advisors
 
 
 class Role(StrEnum):
@@ -92,10 +96,13 @@ class Keyed:
 class ContentPart(Struct, frozen=True, tag_field="type", omit_defaults=True):
     """One piece of a message that is more than text. The family is closed: it is ``Part``."""
 
+    type: ClassVar[str]
+
 
 class TextPart(ContentPart, frozen=True, tag="text"):
     """A run of text."""
 
+    type: ClassVar[Literal["text"]] = "text"
     text: str
 
 
@@ -107,17 +114,25 @@ class _MediaPart(ContentPart, frozen=True):
 class ImagePart(_MediaPart, frozen=True, tag="image"):
     """An image. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["image"]] = "image"
+
 
 class AudioPart(_MediaPart, frozen=True, tag="audio"):
     """A sound. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["audio"]] = "audio"
 
 
 class VideoPart(_MediaPart, frozen=True, tag="video"):
     """A video. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
 
+    type: ClassVar[Literal["video"]] = "video"
+
 
 class FilePart(_MediaPart, frozen=True, tag="file"):
     """A document such as a PDF. ``source`` is a path, an ``https:`` URL or a ``data:`` URL."""
+
+    type: ClassVar[Literal["file"]] = "file"
 
 
 class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
@@ -127,6 +142,7 @@ class ThinkingPart(ContentPart, frozen=True, tag="thinking"):
     can read signatures and data, so no other is sent them. Without an origin it goes to whichever asks.
     """
 
+    type: ClassVar[Literal["thinking"]] = "thinking"
     text: str = ""
     signature: str | None = None
     data: str | None = None
@@ -139,6 +155,7 @@ class OpaquePart(ContentPart, frozen=True, tag="opaque"):
     ``data`` is its JSON text and goes back, in its place, over the wire ``origin`` and over no other.
     """
 
+    type: ClassVar[Literal["opaque"]] = "opaque"
     origin: str
     data: str
 
@@ -149,6 +166,7 @@ class CallPart(ContentPart, frozen=True, tag="call"):
     Only there when something follows the call: services that think between calls want the order back.
     """
 
+    type: ClassVar[Literal["call"]] = "call"
     index: int
 
 
@@ -164,8 +182,24 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     signature: str | None = None
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """Something a reply says it rests on: a page, a search result, a document.
+
+    ``url`` is empty for what has no address, such as a document that was attached. ``text`` is what of it was cited
+    or shown. It is what the model's service says, and no more checked than the rest of a reply.
+    """
+
+    url: str = ""
+    title: str = ""
+    text: str = ""
+
+    def filled(self, other: Source) -> Source:
+        """This source, with the title and text of ``other`` where it has none."""
+        return Source(self.url, self.title or other.title, self.text or other.text)
+
+
 class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
-    """One thing said in a conversation.
+    """One thing said in a conversation. ``sources`` are what a reply rests on; they are sent to no service.
 
     The instance ``__dict__`` belongs to the wires: each keeps its encoding of this message there under
     its own name, so that a message is encoded once however often it is sent. It is not part of the value.
@@ -177,10 +211,11 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
     tool_call_id: str | None = None
     name: str | None = None
     is_error: bool = False
+    sources: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         # Lists, as users write and decoders read them, would make equal messages unequal.
-        for name in ("content", "tool_calls"):
+        for name in ("content", "tool_calls", "sources"):
             value: Any = getattr(self, name)
             if value.__class__ is list:
                 force_setattr(self, name, tuple(value))
@@ -195,91 +230,10 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
         return " ".join(part.text for part in self.content if isinstance(part, TextPart)) or None
 
 
-class ModelUsage(Struct, frozen=True, omit_defaults=True):
-    """What another model used for a reply, which the service asked itself. ``model`` is the service's name for it."""
-
-    model: str
-    usage: Usage
-
-
-class Usage(Struct, frozen=True, omit_defaults=True):
-    """What a model service counted, in tokens unless the name says otherwise.
-
-    ``input_tokens`` and ``output_tokens`` are all there are. Those read from or written to a cache, of sound,
-    pictures and video are part of them, as ``cache_write_1h_tokens`` are of
-    ``cache_write_tokens`` and what ``advisors`` used is of all; whatever is in no part is text. ``estimated`` says
-    that the service left out some of it, and that its place is taken by an estimate.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    estimated: bool = False
-    cache_write_1h_tokens: int = 0
-    cache_audio_read_tokens: int = 0
-    input_audio_tokens: int = 0
-    input_image_tokens: int = 0
-    input_video_tokens: int = 0
-    output_audio_tokens: int = 0
-    output_image_tokens: int = 0
-    output_video_tokens: int = 0
-    input_audio_seconds: int = 0
-    web_searches: int = 0
-    advisors: tuple[ModelUsage, ...] = ()
-
-    @property
-    def total_tokens(self) -> int:
-        """Input plus output tokens."""
-        return self.input_tokens + self.output_tokens
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.estimated or other.estimated,
-            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
-            self.cache_audio_read_tokens + other.cache_audio_read_tokens,
-            self.input_audio_tokens + other.input_audio_tokens,
-            self.input_image_tokens + other.input_image_tokens,
-            self.input_video_tokens + other.input_video_tokens,
-            self.output_audio_tokens + other.output_audio_tokens,
-            self.output_image_tokens + other.output_image_tokens,
-            self.output_video_tokens + other.output_video_tokens,
-            self.input_audio_seconds + other.input_audio_seconds,
-            self.web_searches + other.web_searches,
-            _by_model(self.advisors, other.advisors) if self.advisors or other.advisors else (),
-        )
-
-
-def _by_model(some: tuple[ModelUsage, ...], more: tuple[ModelUsage, ...]) -> tuple[ModelUsage, ...]:
-    """What each model used, once each."""
-    found: dict[str, Usage] = {}
-    for part in (*some, *more):
-        found[part.model] = found[part.model] + part.usage if part.model in found else part.usage
-    return tuple(ModelUsage(model, usage) for model, usage in found.items())
-
-
-def without_advisors(usage: Usage) -> Usage:
-    """The part of ``usage`` that the model itself used."""
-    if not usage.advisors:
-        return usage
-    sent = sum(advice.usage.input_tokens for advice in usage.advisors)
-    written = sum(advice.usage.output_tokens for advice in usage.advisors)
-    return replace(
-        usage,
-        input_tokens=usage.input_tokens - sent,
-        output_tokens=usage.output_tokens - written,
-        advisors=(),
-    )
-
-
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
-    ``model`` is how the declaration names it, such as ``"openai:gpt-4o"``. ``usage`` of one that failed is
+    ``model`` is how the declaration names it, such as ``"openai:gpt-5.6-terra"``. ``usage`` of one that failed is
     what it had counted by then; None when it had begun to answer and counted nothing.
     """
 
@@ -295,6 +249,7 @@ class ChatResponse(Struct, frozen=True, omit_defaults=True):
     ``attempts`` are the models asked for it in order, where several may be.
     """
 
+    type: ClassVar[Literal["response"]] = "response"
     message: ChatMessage
     usage: Usage | None = None
     stop_reason: StopReason = StopReason.UNKNOWN
@@ -305,11 +260,35 @@ class ChatResponse(Struct, frozen=True, omit_defaults=True):
 # --- tools ----------------------------------------------------------------------------------------
 
 
+class ToolRetries(Struct, frozen=True, omit_defaults=True):
+    """How often a tool that failed is entered again by itself, and after how many seconds.
+
+    ``times`` are attempts after the first. Before the n-th of them ``delay * factor ** (n - 1)`` seconds pass,
+    ``longest`` at most.
+    """
+
+    times: int
+    delay: float = 0.5
+    factor: float = 2.0
+    longest: float = 30.0
+
+    def pause(self, failed: int) -> float:
+        """Seconds to wait after ``failed`` attempts."""
+        if self.delay == 0:
+            return 0.0
+        try:
+            return min(self.delay * self.factor ** (failed - 1), self.longest)
+        except OverflowError:
+            return self.longest
+
+
 class ToolSpec(Struct, frozen=True, omit_defaults=True):
     """What a tool is: what the model sees (first three fields) and the facts governance needs.
 
     ``parameters`` is a JSON Schema of type object. ``needs_approval`` None means: ask when destructive.
-    ``timeout`` is in seconds; None means the runtime's default.
+    ``timeout`` is in seconds; None means the runtime's default. ``strict`` refuses near-miss arguments, such as
+    ``"5"`` for a number, which are else read as they were meant. ``max_calls`` is how many calls one run may make.
+    ``retries`` is for tools that are read_only or idempotent.
     """
 
     name: str
@@ -322,6 +301,9 @@ class ToolSpec(Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False
     timeout: float | None = None
     meta: dict[str, Any] | None = None
+    strict: bool = False
+    max_calls: int | None = None
+    retries: ToolRetries | None = None
 
     @property
     def asks(self) -> bool:
@@ -346,6 +328,16 @@ class ToolResult(Struct, frozen=True, omit_defaults=True):
     def to_text(self) -> str:
         """The text the model reads."""
         return self.text
+
+    @property
+    def content(self) -> str | tuple[Part, ...]:
+        """What the model gets: the text, and after it the parts. A text that a part repeats is said once."""
+        parts = tuple(self.content_parts or ())
+        if not parts:
+            return self.text
+        if not self.text or any(isinstance(part, TextPart) and part.text == self.text for part in parts):
+            return parts
+        return (TextPart(self.text), *parts)
 
 
 # --- outcomes -------------------------------------------------------------------------------------
@@ -404,8 +396,34 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value)
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
+        return describe_error(value)
     raise TypeError(f"a value of type {type(value).__name__} is not plain data; pass JSON-like values")
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, also when its own ``__str__`` fails: it may be the application's."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        return f"(its text cannot be read: its __str__ raised {type(failure).__name__})"
+
+
+def describe_error(error: BaseException) -> str:
+    """The error in one line, its kind first. Raises nothing, whatever the error is made of."""
+    text = error_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, and the type's name when that fails: it may be the application's."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<a {type(value).__name__} whose repr fails>"
 
 
 StructT = TypeVar("StructT", bound=Struct)

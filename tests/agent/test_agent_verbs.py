@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from typing import Any, TypedDict
 
 import pytest
@@ -166,16 +163,6 @@ async def test_a_missing_key_is_an_error_that_says_what_to_do(monkeypatch: pytes
         await Agent(model="openai:gpt-5.1").run("go")
     with pytest.raises(LoomError):
         await Agent(model="nobody:nothing").run("go")
-
-
-async def test_no_key_at_all_is_the_embedded_model_and_says_so() -> None:
-    environ = {key: value for key, value in os.environ.items() if not key.endswith(("_API_KEY", "_BASE_URL"))}
-    environ["OLLAMA_BASE_URL"] = "http://127.0.0.1:9"
-    code = "from loom import Agent; print(Agent().run_sync('Write a poem').output)"
-    finished = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
-    assert "offline model" in finished.stdout
 
 
 async def test_a_child_agent_spends_from_its_parent() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import pytest
-from services import WIRES, Wire, anthropic
 
 from loom import Agent, RunResult, RunState, Runtime
 from loom.errors import OutputInvalid, to_exception
 from loom.events import Event, PartialOutput, QualityJudged, decode_event, encode_event
+from loom.store.file import FileSessionStore
 from loom.testing import ModelServer, ScriptedProvider, call
-from loom.types import to_json
+from loom.types import Role, to_json
+from services import WIRES, Wire, anthropic
 
 RIGHT = {"title": "Cats", "lives": [9]}
 WRONG = {"title": "Cats", "lives": "nine"}
@@ -133,3 +135,49 @@ async def test_one_who_listens_is_told_and_it_goes_over_wires() -> None:
     shown = [event for event in events if isinstance(event, PartialOutput)]
     assert heard == [event.value for event in shown]
     assert [decode_event(encode_event(event)) for event in shown] == shown
+
+
+# --- null is a value ----------------------------------------------------------------------------------
+
+NOTHING = [
+    (Facts | None, "null"),
+    (int | None, "null"),
+    (type(None), "null"),
+    (Literal[None, "a"], " null\n"),
+    (Facts | None, "```json\nnull\n```"),
+]
+
+
+@pytest.mark.parametrize(("output_type", "reply"), NOTHING)
+async def test_review_d2_null_is_the_output_none(output_type: Any, reply: str, tmp_path: Path) -> None:
+    agent = Agent(model=ScriptedProvider([reply]), output_type=output_type)
+    result = await agent.run("facts?")
+    assert (result.state, result.output) == (RunState.COMPLETED, None)
+    store = FileSessionStore(tmp_path / "log")
+    session = Agent(model=ScriptedProvider([reply]), output_type=output_type, session_store=store).session(
+        "s"
+    )
+    first = await session.run("facts?")
+    later = Agent(model=ScriptedProvider([]), output_type=output_type, session_store=store).session("s")
+    assert (await later.resume(first.run_id)).output is None, "and so when it is read back"
+    await store.aclose()
+
+
+async def test_review_d2_other_values_of_a_choice_stay_values() -> None:
+    for reply, value in (('"a"', "a"), ("0", 0), ("false", False), ('""', "")):
+        agent = Agent(model=ScriptedProvider([reply]), output_type=Literal["a", ""] | int | bool | None)
+        output = (await agent.run("x")).output
+        assert (output, type(output)) == (value, type(value))
+
+
+async def test_review_d2_a_child_that_answers_null_says_null() -> None:
+    child = Agent(model=ScriptedProvider(["null"]), output_type=Facts | None)  # type: ignore[arg-type]
+    boss_model = ScriptedProvider([call("ask", task="facts?"), "done"])
+    boss = Agent(model=boss_model, tools=[child.as_tool(name="ask", description="Ask.")])
+    result = await boss.run("go")
+    assert [m.content for m in result.messages if m.role is Role.TOOL] == ["null"]
+
+
+async def test_review_d2_the_text_stays_where_nothing_was_parsed() -> None:
+    result = await Agent(model=ScriptedProvider(["null"])).run("x")
+    assert result.output == "null", "an agent without output_type has the text"

@@ -7,11 +7,14 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import pytest
 from loom_command import KEY, Service, loom, loom_here
 
+from loom.cli.health import chosen_models, examine_model
+from loom.config.model import Model
 from loom.testing.model_server import ModelServer
 
 Serve = Callable[..., Service]
@@ -57,6 +60,32 @@ def test_an_ollama_that_answers_is_found(project: Path) -> None:
     said = json.loads(done.stdout)
     assert said["ollama"] == "llama3.2"
     assert said["auto"] == "ollama:llama3.2"
+
+
+def test_review_c_a_model_that_has_ended_is_said_and_breaks_what_needs_it(project: Path) -> None:
+    def doctor(**env: str) -> tuple[int, str]:
+        done = loom_here("doctor", cwd=project, env=env)
+        return done.returncode, done.stdout
+
+    code, said = doctor(LOOM_MODEL="anthropic:claude-sonnet-4-20250514")
+    assert code == 1
+    assert (
+        "!!  model LOOM_MODEL  the model anthropic:claude-sonnet-4-20250514 was retired on 2026-06-15" in said
+    )
+    code, said = doctor(LOOM_MODEL="anthropic:claude-sonnet-4")
+    assert code == 0
+    assert "--  model LOOM_MODEL  anthropic:claude-sonnet-4: " in said
+    assert "was retired on 2026-06-15; claude-" in said
+    assert doctor(LOOM_MODEL="nonsense")[0] == 1
+    assert doctor(LOOM_MODEL="offline")[0] == 0
+
+
+def test_review_c_an_end_to_come_is_shown() -> None:
+    today = date(2026, 11, 29)
+    assert examine_model("auto", Model.openai("gpt-5.1"), today).retires == date(2027, 4, 1)
+    assert not examine_model("auto", Model.openai("gpt-5.1"), today).notice
+    assert "successor is gpt-6.1-sol" in examine_model("auto", Model.openai("gpt-5"), today).notice
+    assert chosen_models({"LOOM_MODEL": " "}, today) == []
 
 
 @pytest.mark.parametrize("name", ["sessions.db", "sessions.jsonl"])
@@ -107,3 +136,8 @@ def test_damage_that_no_reading_meets_is_found(project: Path, serve: Serve) -> N
     done = loom_here("doctor", "--store", "s.db", cwd=project)
     assert done.returncode == 1
     assert "s.db is damaged" in done.stdout
+
+
+def test_extras_that_are_no_ability_are_left_out(tmp_path: Path) -> None:
+    extras = json.loads(loom_here("doctor", "--json", cwd=tmp_path).stdout)["extras"]
+    assert sorted(extras) == ["cli", "pricing"]

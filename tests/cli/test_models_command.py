@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from loom_command import KEY, PATIENCE, environment, loom, loom_here
 
 from loom.assembly.vendors import VENDORS
-from loom.llm.catalog import known_models
+from loom.cli.models import end_of
+from loom.llm.catalog import ModelInfo, known_models
 from loom.llm.pricing import list_price
 from loom.testing.model_server import ModelServer
 
@@ -49,7 +51,7 @@ def test_what_is_configured_and_what_is_missing(project: Path) -> None:
     (xai,) = (line for line in said.splitlines() if line.startswith("xai "))
     assert "XAI_API_KEY set" in xai
     assert xai.endswith("auto")
-    assert said.endswith("auto is xai:grok-4\n")
+    assert said.endswith("auto is xai:grok-4.7\n")
 
     nothing = providers(project)
     configured = [name for name, line in nothing.items() if line["configured"]]
@@ -90,7 +92,7 @@ def test_a_local_ollama_is_what_auto_means_when_there_is_no_key(project: Path) -
 
 def test_the_models_of_a_provider_with_what_is_known_of_them(project: Path) -> None:
     said = loom_here("models", "anthropic", cwd=project).stdout.splitlines()
-    assert said[0].split() == ["MODEL", "CONTEXT", "OUTPUT", "$", "PER", "MILLION", "CAPABILITIES"]
+    assert said[0].split() == ["MODEL", "CONTEXT", "OUTPUT", "$", "PER", "MILLION", "CAPABILITIES", "ENDS"]
     assert [line.split()[0] for line in said[1:]] == [info.name for info in known_models("anthropic")]
     price = list_price("anthropic", "claude-haiku-4-5")
     assert price is not None
@@ -99,6 +101,23 @@ def test_the_models_of_a_provider_with_what_is_known_of_them(project: Path) -> N
     assert "64,000" in line
     assert f"{price.input:g} in, {price.output:g} out, {price.cache_read:g} cached" in line
     assert line.endswith("vision, pdf, tools, thinking, schema: native")
+
+
+def test_review_c_ends_are_shown_with_what_comes_instead(project: Path) -> None:
+    said = loom_here("models", "anthropic", cwd=project).stdout
+    (line,) = (line for line in said.splitlines() if line.startswith("claude-sonnet-4 "))
+    assert line.endswith("ended 2026-06-15, use claude-sonnet-4-6")
+    lines = json.loads(loom_here("models", "openai", "--json", cwd=project).stdout)
+    by_name = {line["model"]["name"]: line for line in lines}
+    assert by_name["o4-mini"]["ended"] is True
+    assert by_name["o4-mini"]["model"]["retires"] == "2026-10-23"
+    assert by_name["o4-mini"]["model"]["successor"] == "gpt-5.6-terra"
+    assert by_name["o4-mini"]["model"]["source"].startswith("https://developers.openai.com/")
+    assert by_name["gpt-4o"]["model"]["retires"] == "2027-01-14"
+    assert end_of(ModelInfo(provider="p", name="m"), date(2026, 11, 29)) == ""
+    soon = ModelInfo(provider="p", name="m", retires=date(2026, 11, 30), successor="n")
+    assert end_of(soon, date(2026, 11, 29)) == "2026-11-30, use n"
+    assert end_of(soon, date(2026, 11, 30)) == "ended 2026-11-30, use n"
 
 
 def test_what_is_not_known_is_called_unknown(project: Path) -> None:

@@ -37,6 +37,16 @@ def test_into_a_pipe_goes_the_answer_alone(project: Path) -> None:
     assert os.listdir(project) == ["README.md"], "a run that is not kept leaves nothing behind"
 
 
+def test_review_d3_what_the_offline_model_cannot_do_fails(project: Path) -> None:
+    for words in (["--model", "offline"], []):
+        done = loom("run", "Which functions have no test?", *words, cwd=project)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "I have not done this task" in done.stderr
+        assert "failed · " in done.stderr
+        assert ("auto found no key" in done.stderr) == (not words)
+    assert "auto found no key" in loom("run", "Summarize this repository", cwd=project).stderr
+
+
 def test_on_a_terminal_text_comes_as_it_is_written_and_a_call_is_one_line(
     project: Path, serve: Serve
 ) -> None:
@@ -107,9 +117,8 @@ def test_no_color_means_none(project: Path, serve: Serve) -> None:
 
 
 def test_force_color_does_not_reach_a_pipe(project: Path) -> None:
-    done = loom(
-        "run", "hello", "--model", "offline", cwd=project, env={"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
-    )
+    words = ("run", "Summarize this repository", "--model", "offline")
+    done = loom(*words, cwd=project, env={"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"})
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -378,3 +387,58 @@ def test_a_failing_service_leaves_a_session_that_goes_on(project: Path, serve: S
     second = loom_here("run", "Again", "--session", "s", "--store", store, cwd=project, env=service.env)
     assert (second.returncode, second.stdout) == (0, "Back.\n")
     assert os.listdir(project) == ["README.md"]
+
+
+# --- rules that name nothing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
+@pytest.mark.parametrize("name", ["raed", "read", "Read ", "WebFetch"])
+def test_review_a_a_rule_of_the_command_line_that_names_no_tool_is_wrong_usage(
+    option: str, name: str, project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    done = loom_here("run", "Look", option, name, "--session", "s", cwd=project, env=service.env)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert "Grep" in done.stderr
+    assert "Read" in done.stderr
+    assert service.server.requests == []
+    assert not (project / ".loom").exists(), "nothing is kept of it"
+
+
+def test_review_a_a_rule_with_a_pattern_that_fits_nothing_is_said(project: Path, serve: Serve) -> None:
+    service = serve("Done.", "Done.")
+    done = loom_here("run", "Look", "--deny-tool", "Web*", cwd=project, env=service.env)
+    assert done.returncode == 0
+    assert "--deny-tool 'Web*': no tool matches" in done.stderr
+    done = loom_here("run", "Look", "--deny-tool", "Web*", "--web", cwd=project, env=service.env)
+    assert "no tool matches" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["chat"], ["sessions", "resume", "s"]], ids=" ".join)
+def test_review_a_the_other_commands_refuse_such_a_rule_too(
+    words: list[str], project: Path, serve: Serve
+) -> None:
+    service = serve([READ], "Done.")
+    started = loom_here("run", "Look", "--ask", "Read", "--session", "s", cwd=project, env=service.env)
+    assert started.returncode == 3
+    done = loom_here(*words, "--deny-tool", "raed", cwd=project, env=service.env, stdin="hello\n")
+    assert done.returncode == 2
+    assert "did you mean 'Read'?" in done.stderr
+    assert len(service.server.requests) == 1
+
+
+def test_review_a_what_each_rule_touches_can_be_seen_without_a_model(project: Path) -> None:
+    words = ("--explain", "--deny-tool", "G*", "--ask", "Read", "--model", "openai:gpt-4o")
+    done = loom_here("run", "Look", *words, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "tool  Read  reads\n" in done.stdout
+    assert "rule  --deny-tool 'G*'  touches Glob, Grep\n" in done.stdout
+    assert "rule  --ask 'Read'  touches Read\n" in done.stdout
+    assert loom_here("run", "Look", "--explain", "--ask", "raed", cwd=project).returncode == 2
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
+def test_review_a_an_empty_name_is_wrong_usage(option: str, project: Path) -> None:
+    assert loom_here("run", "Look", option, "", "--model", "offline", cwd=project).returncode == 2

@@ -343,3 +343,71 @@ def test_a_damaged_store_is_named_and_left_as_it_is(project: Path) -> None:
     assert "broken.db is damaged or not a database" in done.stderr
     assert "Traceback" not in done.stderr
     assert (project / "broken.db").read_bytes() == b"this is no database" * 100
+
+
+# --- a long list --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thirty(tmp_path: Path) -> Path:
+    """Thirty sessions, of which every tenth waits."""
+
+    @tool(destructive=True)
+    def ship() -> str:
+        """Ship it."""
+        return "shipped"
+
+    async def fill() -> None:
+        store = SqliteSessionStore(tmp_path / "s.db")
+        for number in range(30):
+            said = call("ship") if number % 10 == 0 else "Done."
+            agent = Agent(model=ScriptedProvider([said]), tools=[ship], session_store=store)
+            await agent.session(f"desk-{number:02}").run(f"Errand {number}: straße")
+        await store.aclose()
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+def ids(*words: str, cwd: Path) -> list[str]:
+    done = loom_here("sessions", "list", "--store", "s.db", *words, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    if "--json" in words:
+        return [row["id"] for row in json.loads(done.stdout)]
+    return [line.split()[0] for line in done.stdout.splitlines()]
+
+
+def test_review_k_the_list_of_sessions_is_short_and_says_what_it_leaves_out(thirty: Path) -> None:
+    done = loom_here("sessions", "list", "--store", "s.db", cwd=thirty)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [f"desk-{n}" for n in range(29, 9, -1)]
+    assert "10 more sessions: --all" in done.stderr
+    assert len(ids("--all", cwd=thirty)) == 30
+    assert ids("--limit", "2", cwd=thirty) == ["desk-29", "desk-28"]
+    assert "more" not in loom_here("sessions", "list", "--store", "s.db", "--limit", "30", cwd=thirty).stderr
+
+
+def test_review_k_the_list_of_sessions_as_data_is_whole_unless_it_is_limited(thirty: Path) -> None:
+    assert len(ids("--json", cwd=thirty)) == 30
+    assert ids("--json", "--limit", "1", cwd=thirty) == ["desk-29"]
+    done = loom_here("sessions", "list", "--store", "s.db", "--json", "--limit", "1", cwd=thirty)
+    assert "29 more sessions: --all" in done.stderr
+
+
+def test_review_k_the_list_of_sessions_can_be_filtered(thirty: Path) -> None:
+    assert ids("--state", "waiting", cwd=thirty) == ["desk-20", "desk-10", "desk-00"]
+    assert ids("--state", "failed", cwd=thirty) == []
+    assert len(ids("--state", "waiting", "--state", "completed", "--all", cwd=thirty)) == 30
+    assert ids("--search", "errand 7:", cwd=thirty) == ["desk-07"]
+    assert ids("--search", "STRASSE", "--limit", "1", cwd=thirty) == ["desk-29"]
+    assert ids("--search", "DESK-1", "--state", "waiting", cwd=thirty) == ["desk-10"]
+    none = loom_here("sessions", "list", "--store", "s.db", "--search", "nowhere", cwd=thirty)
+    assert (none.stdout, none.stderr) == ("", "None of 30 sessions fits.\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--limit", "0"], ["--limit", "-1"], ["--limit", "3", "--all"], ["--state", "waitng"]],
+    ids=" ".join,
+)
+def test_review_k_a_limit_that_means_nothing_is_wrong_usage(words: list[str], thirty: Path) -> None:
+    assert loom_here("sessions", "list", "--store", "s.db", *words, cwd=thirty).returncode == 2

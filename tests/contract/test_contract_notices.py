@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from loom.errors import LeaseLost, LoomError
 from loom.events import Event
@@ -115,6 +116,24 @@ class HandsOutItsRows(InMemorySessionStore):
 class DeletesRowsOnly(InMemorySessionStore):
     def delete_session(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
+
+
+class LeavesChildrenBehind(InMemorySessionStore):
+    def delete_session(self, session_id: str) -> None:
+        self.sessions = {row.id: replace(row, parent=None) for row in self.sessions.values()}
+        super().delete_session(session_id)
+
+
+class ListsChildren(InMemorySessionStore):
+    def list_sessions(
+        self,
+        *,
+        parent: str | None = None,
+        children: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionRecord]:
+        return super().list_sessions(parent=parent, children=True, after=after, limit=limit)
 
 
 class SharesOutputs(InMemorySessionStore):

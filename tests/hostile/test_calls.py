@@ -143,11 +143,11 @@ async def test_names(case: tuple[str, bool], streamed: bool, wire: str) -> None:
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("number", [2, 100, 129, 3000])
-async def test_many_calls_with_one_id(number: int, streamed: bool, wire: str) -> None:
+async def test_review_e1_many_calls_with_one_id(number: int, streamed: bool, wire: str) -> None:
     body = told(wire, say("", *(ToolCall("same", "add", GOOD) for _ in range(number))), streamed)
     outcome = await hostile_run(wire, body, streamed=streamed)
     check_sound(outcome, wire)
-    assert outcome.ran == (ONCE * number if number <= 128 else [])
+    assert outcome.ran == ONCE
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -159,13 +159,14 @@ async def test_many_calls_with_one_id(number: int, streamed: bool, wire: str) ->
 @pytest.mark.parametrize(
     "arguments", [GOOD, '{"a":1,"b', ""], ids=["whole call", "half a call", "no arguments"]
 )
-async def test_calls_of_a_reply_that_was_cut_short_do_not_run_by_halves(
+async def test_review_d4_calls_of_a_reply_that_was_cut_short_do_not_run(
     arguments: str, stop: StopReason, streamed: bool, wire: str
 ) -> None:
     reply = say("Well,", ToolCall("call_1", "add", arguments), stop_reason=stop)
     outcome = await hostile_run(wire, told(wire, reply, streamed), streamed=streamed)
     check_sound(outcome, wire)
-    assert outcome.ran in (([], ONCE) if arguments == GOOD else ([],))
+    untellable = wire == "openai_responses" and stop is StopReason.CONTEXT_FULL  # it has no word for it
+    assert outcome.ran == (ONCE if untellable and arguments == GOOD else [])
 
 
 # A paused reply is asked on (tests/llm/test_paused_replies.py), and not every wire has a word for a full window.

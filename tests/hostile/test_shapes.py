@@ -131,7 +131,7 @@ WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
         "a part of a future kind": (parts({"hologram": {"shape": []}}, SAYS), DONE),
         "only a part of a future kind": (parts({"hologram": {}}), NONE),
         "a call as text": (parts({"functionCall": "add"}), NONE),
-        "a call as null": (parts({"functionCall": None}, SAYS), DONE),
+        "a call as null": (parts({"functionCall": None}, SAYS), NONE),
         "a call without a name": (parts({"functionCall": {"args": {"a": 1, "b": 2}}}), NONE),
         "a name as a list": (parts(function(["add"])), NONE),
         "a call in pieces": (parts(function(partialArgs=[{"jsonPath": "$.a"}], willContinue=True)), NONE),
@@ -180,7 +180,7 @@ WHOLE: dict[str, dict[str, tuple[Json, str | None]]] = {
         "blank text": (block({"type": "text", "text": " \n"}), NONE),
         "only thinking": (block({"type": "thinking", "thinking": "hm", "signature": "x"}), NONE),
         "thinking without signature": (block({"type": "thinking", "thinking": "hm"}, TEXT), DONE),
-        "redacted thinking without data": (block({"type": "redacted_thinking"}, TEXT), DONE),
+        "redacted thinking without data": (block({"type": "redacted_thinking"}, TEXT), NONE),
         "a call without id": (block({"type": "tool_use", "name": "add", "input": {}}, stop="tool_use"), NONE),
         "a call without name": (block({"type": "tool_use", "id": "x", "input": {}}, stop="tool_use"), NONE),
         "an id as a number": (

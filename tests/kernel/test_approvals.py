@@ -14,6 +14,7 @@ from loom.errors import RequestClosed
 from loom.policies.governance import GovernancePolicy
 from loom.requests import Answer, Request
 from loom.safety.hooks import HookOutcome
+from loom.safety.permissions import PermissionRule
 from loom.safety.receipts import effect_digest
 from loom.store.memory import InMemorySessionStore
 from loom.testing.scripted import ScriptedProvider, call
@@ -500,3 +501,15 @@ async def test_many_parked_runs_and_each_its_own_answer() -> None:
     for result in reversed(waiting):
         await built.session(result.session_id).resume(None, [result.pending[0].approve()])
     assert [args["path"] for args in d.entered] == [f"/{n}" for n in reversed(range(300))]
+
+
+async def test_review_l_a_rule_that_came_after_the_question_still_denies() -> None:
+    """A yes is to what runs, not to whether it may: that is judged by the rules there are when it would run."""
+    store = InMemorySessionStore()
+    built, _ = _wiper(session_store=store)
+    (request,) = (await _waiting(built)).pending
+    rules = GovernancePolicy(rules=[PermissionRule.deny("d", reason="frozen")])
+    stricter, d = _wiper("end", session_store=store, governance=rules)
+    result = await soon(stricter.session("s").resume(answers=[request.approve(by="ana")]))
+    assert d.entered == []
+    assert [denied.result.text.endswith("frozen") for denied in result.denied] == [True]

@@ -46,7 +46,7 @@ async def test_the_disk_is_full_at_the_nth_save(error: Exception) -> None:
         assert result.error is not None, n
         assert result.error.code == "store", n
         if n == appends:
-            assert result.output == "the answer", "the answer is lost with the disk"
+            assert result.text == "the answer", "the answer is lost with the disk"
         log = await store.read("s")
         assert not {"run.finished", "run.cancelling"} & set(types(log)), n
         fold(log)

@@ -538,6 +538,8 @@ async def test_a_task_cancelled_twice_leaves_a_session_that_can_be_used() -> Non
                 ended = await soon(session.resume().wait())
                 assert ended.state is RunState.CANCELLED, where
             log = await store.read("s")
+            if not log:
+                continue  # cancelled while the session was being taken: nothing had begun
             assert types(log)[-1] == "run.finished", where
             assert len(of_type(log, "tool.finished")) == len(of_type(log, "tool.requested")), where
             assert (await store.acquire("s", owner="other", ttl=1)).owner == "other", where
@@ -588,6 +590,9 @@ async def test_everything_can_be_cancelled_at_every_turn_of_the_loop() -> None:
         result = await soon(run.cancel())
         log = await store.read(session.id)
         assert result.state in (RunState.CANCELLED, RunState.COMPLETED), (turns, result)
+        if not log:  # cancelled while the session was being taken: nothing had begun
+            assert (result.state, turns < 10) == (RunState.CANCELLED, True)
+            continue
         assert types(log)[-1] == "run.finished", turns
         assert types(log).count("run.finished") == 1, turns
         assert list(result.events) == log, turns

@@ -24,7 +24,7 @@ from loom.types import ChatMessage, ChatResponse, Role, RunState
 
 pytestmark = pytest.mark.timeout(20)
 
-_OWN = {"run_id", "session_id", "at", "duration_ms", "idempotency_key"}
+_OWN = {"run_id", "session_id", "at", "worked", "duration_ms", "idempotency_key"}
 
 
 def plain(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -293,9 +293,9 @@ async def test_an_answer_to_another_run_of_the_session_is_refused() -> None:
     built = agent([call("d"), call("d")], d := Tool("d", destructive=True))
     session = built.session()
     first = await soon(session.run("first"))
-    await soon(session.run("second"))
+    second = await soon(session.run("second"))
     with pytest.raises(RequestClosed):
-        await soon(session.resume(None, [first.pending[0].approve()]).wait())
+        await soon(session.resume(second.run_id, [first.pending[0].approve()]).wait())
     assert d.entered == []
     assert len(await session.pending()) == 2
 

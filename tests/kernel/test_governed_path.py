@@ -25,7 +25,11 @@ def veto_when(matches: Callable[[str, dict[str, Any]], bool], reason: str = "nev
     return SafetyRule.custom(name="v", reason=reason, evaluator=SafetyEvaluator.callable(matches))
 
 
-WRITE = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+WRITE = {
+    "type": "object",
+    "properties": {"path": {"type": "string"}, "mode": {"type": "string"}},
+    "required": ["path"],
+}
 
 
 def _decided(result: Any) -> Any:
@@ -327,13 +331,13 @@ async def test_modes(mode: PermissionMode, kind: str) -> None:
         ([PermissionRule.allow("t"), PermissionRule.ask("t")], "ask"),
         ([PermissionRule.ask("t"), PermissionRule.deny("*")], "deny"),
         ([PermissionRule.allow("t")], "run"),
-        ([PermissionRule.allow("other")], "ask"),
+        ([PermissionRule.allow("other*")], "ask"),
         ([PermissionRule.deny("t", path="Production")], "deny"),
         ([PermissionRule.deny("t", path="staging")], "ask"),
         ([PermissionRule.allow("t", path="*")], "run"),
-        ([PermissionRule.allow("t", missing="*")], "run"),
-        ([PermissionRule.allow("t", missing="x*")], "ask"),
-        ([PermissionRule.deny("T")], "ask"),
+        ([PermissionRule.allow("t", mode="*")], "run"),
+        ([PermissionRule.allow("t", mode="x*")], "ask"),
+        ([PermissionRule.deny("T*")], "ask"),
     ],
     ids=str,
 )
@@ -384,7 +388,7 @@ async def test_a_deny_rule_declared_while_a_human_thinks_still_holds() -> None:
 
 async def test_on_denial_stop_ends_the_run() -> None:
     t = Tool("t")
-    policy = GovernancePolicy.default(rules=[PermissionRule.deny("t", "no")], on_denial="stop")
+    policy = GovernancePolicy.default(rules=[PermissionRule.deny("t", reason="no")], on_denial="stop")
     result = await soon(
         agent([[call("t"), call("ok")], "end"], t, ok := Tool("ok"), governance=policy).run("go")
     )
@@ -430,7 +434,7 @@ async def test_the_rate_counts_failed_calls_and_forgets_after_a_minute() -> None
         "end",
     ]
     built = agent(replies, t, Tool("other"), governance=policy)
-    built.engine.clock = clock
+    built.engine.clock = built.engine.pace = clock
     session = built.session()
     first = await soon(session.run("go"))
     assert [event.outcome for event in of_type(first.events, "tool.finished")] == [

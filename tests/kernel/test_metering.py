@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from loom.agent import Agent
 from loom.config.model import Model, Price
 from loom.errors import MalformedReplyError, ProviderUnavailableError
 from loom.events import ModelReplied, decode_event, encode_event
-from loom.folds.state import fold
+from loom.folds.state import State, fold
 from loom.kernel.budget import Budget
 from loom.llm.fallback import FallbackProvider
+from loom.llm.offline.provider import OfflineProvider
 from loom.loop import Agent as LoopAgent
+from loom.policies.governance import GovernancePolicy
 from loom.policies.profile import Runtime, RuntimeLimits
 from loom.store.memory import InMemorySessionStore
 from loom.testing.model_server import ModelServer
+from loom.testing.recording import record
 from loom.testing.scripted import ScriptedProvider, call, interrupted, say
 from loom.types import (
     ChatMessage,
@@ -95,9 +99,26 @@ async def test_review_h1_an_empty_reply_may_have_written_nothing() -> None:
     assert result.usage.output_tokens == 0 < result.usage.input_tokens
 
 
-async def test_review_h1_the_offline_model_uses_nothing() -> None:
-    result = await soon(Agent(model=Model.offline()).run("hello"))
-    assert result.usage == Usage()
+@pytest.mark.parametrize("redact", [False, True])
+async def test_review_h1_the_offline_model_uses_nothing(redact: bool, tmp_path: Path) -> None:
+    """Whatever stands around it."""
+    runtime = Runtime(governance=GovernancePolicy(redact_outbound=redact))
+    for model in (Model.offline(), record(OfflineProvider(), tmp_path / "made.jsonl")):
+        built: Agent[Any, Any] = Agent(model=model, tools=[Tool("t")], runtime=runtime)
+        result = await soon(built.run("call t {}"))
+        assert result.state is RunState.COMPLETED
+        assert result.usage == Usage()
+
+
+async def test_review_h1_a_chat_object_may_say_that_it_asks_no_service() -> None:
+    class Rules:
+        unmetered = True
+
+        async def chat(self, messages: Any, *, tools: Any = None, model: Any = None) -> ChatResponse:
+            return ChatResponse(ChatMessage(Role.ASSISTANT, "hello"), stop_reason=StopReason.STOP)
+
+    built: Agent[Any, Any] = Agent(model=Rules())
+    assert (await soon(built.run("go"))).usage == Usage()
 
 
 async def test_review_h1_a_chat_object_without_usage_is_estimated() -> None:
@@ -222,6 +243,23 @@ async def test_review_h1_a_cost_below_that_nobody_knows_stops_the_next_call_belo
     free = Budget(Limits(), Budget(Limits()))
     free.charge(usage=Usage(1, 1), cost=None)
     assert not free.blind_to(("m",))
+
+
+def test_review_h1_what_a_run_spent_before_is_taken_over_as_it_was_counted() -> None:
+    """A child that goes on in another process: its parent's limits see estimates, and costs nobody knows."""
+    paid = State(run_id="paid", usage=Usage(20, 10, estimated=True), spent_cost=0.4, priced=False)
+    above = Budget(Limits(max_cost=1.0, max_tokens=30))
+    below = Budget.of(paid, Limits(), above)
+    assert (above.cost, above.tokens, above.unpriced) == (0.4, 30, False)
+    assert not below.blind_to(())
+    stop = below.reserve(iterations=1)
+    assert stop is not None
+    assert (stop.limit, stop.estimated) == ("max_tokens", True)
+    unknown = State(run_id="unknown", usage=Usage(1, 1), spent_cost=0.1, priced=False, unpriced=True)
+    above = Budget(Limits(max_cost=1.0))
+    below = Budget.of(unknown, Limits(), above)
+    assert (above.cost, above.unpriced) == (0.1, True)
+    assert Budget(Limits(), below).blind_to(())
 
 
 # --- calls that fail --------------------------------------------------------------------------------

@@ -16,11 +16,9 @@ from stage import Tool, agent, soon, types
 
 from loom.agent import Agent
 from loom.errors import LoomError, ToolError
-from loom.policies.governance import GovernancePolicy
 from loom.policies.profile import Runtime, RuntimeLimits
 from loom.requests import Answer, Request
 from loom.safety.hooks import HookOutcome
-from loom.safety.permissions import PermissionRule
 from loom.signals import RuntimeTask
 from loom.store.sqlite import SqliteSessionStore
 from loom.testing.scripted import ScriptedProvider, call
@@ -243,12 +241,6 @@ async def test_what_a_gate_edits(arguments: Any, store: SqliteSessionStore) -> N
     built = agent([call("t"), "end"], Tool("t"), session_store=store)
     built.on("before_tool", lambda **_: HookOutcome(arguments=arguments))
     await attempt(built)
-    await readable(store)
-
-
-async def test_why_a_rule_says_no(store: SqliteSessionStore) -> None:
-    policy = GovernancePolicy.default(rules=[PermissionRule.deny("t", 7)])  # type: ignore[arg-type]
-    await attempt(agent([call("t"), "end"], Tool("t"), session_store=store, governance=policy))
     await readable(store)
 
 

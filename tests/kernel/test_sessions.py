@@ -275,7 +275,7 @@ async def test_records_that_cannot_be_saved_do_not_destroy_the_answer(fails_at: 
             super().save_run(record)
 
     result = await soon(agent(["the answer"], session_store=Full()).session("s").run("go"))
-    assert result.output == "the answer"
+    assert result.text == "the answer"
     assert result.state is RunState.FAILED
     assert result.error is not None
     assert result.error.code == "store"
@@ -318,7 +318,7 @@ async def test_asking_again_is_bounded(attempts: int) -> None:
     assert result.error is not None
     assert result.error.code == "output_invalid"
     assert len(provider.requests) == attempts
-    assert result.output == "no"
+    assert result.text == "no"
     judged = of_type(result.events, "quality.judged")
     assert [event.attempt for event in judged] == list(range(1, attempts + 1))
     assert not any(event.passed for event in judged)
@@ -362,11 +362,11 @@ async def test_the_budget_holds_while_asking_again() -> None:
     assert result.iterations == 2
 
 
-async def test_an_output_of_a_waiting_run_is_text() -> None:
+async def test_a_waiting_run_has_text_and_no_output() -> None:
     built = agent([["thinking", call("d")]], Tool("d", destructive=True), output_type=Point)
     result = await soon(built.run("go"))
     assert result.state is RunState.WAITING
-    assert result.output == "thinking"
+    assert result.text == "thinking"
 
 
 async def test_sessions_of_the_same_id_in_one_process_are_one(store: SessionStore) -> None:

@@ -250,9 +250,9 @@ async def test_what_a_tool_still_says_within_its_grace_is_its_result(calls: int,
 async def test_cancelled_again_a_tool_is_told_again_and_gets_no_second_grace(stubborn: Stubborn) -> None:
     giving_in = Stubborn(patience=3)
     built = agent(
-        [[call("never"), call("at last")]],
+        [[call("never"), call("at_last")]],
         Tool("never", stubborn, concurrency_safe=True),
-        Tool("at last", giving_in, concurrency_safe=True),
+        Tool("at_last", giving_in, concurrency_safe=True),
         runtime=short(0.5),
     )
     session = built.session()
@@ -269,7 +269,7 @@ async def test_cancelled_again_a_tool_is_told_again_and_gets_no_second_grace(stu
     ends = of_type(await session.store.read(session.id), "tool.finished")
     by_name = {end.name: end for end in ends}
     was_left(by_name["never"])
-    assert "unknown" in by_name["at last"].result.text
+    assert "unknown" in by_name["at_last"].result.text
     assert len(ends) == 2
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loom.errors import ToolError
+import pytest
+
+from loom.errors import OfflineError, ToolError
 from loom.llm.offline import OfflineProvider
 from loom.tools.base import ToolHandler
 from loom.tools.files import file_tools as real_tools
@@ -71,6 +73,15 @@ async def finish(messages: list[ChatMessage], handlers: Sequence[ToolHandler]) -
 async def ask(task: str, handlers: Sequence[ToolHandler]) -> tuple[str, list[ChatMessage]]:
     messages = [ChatMessage(Role.SYSTEM, "Be brief."), ChatMessage(Role.USER, task)]
     return await finish(messages, handlers), messages
+
+
+async def declined(task: str, handlers: Sequence[ToolHandler]) -> tuple[str, list[ChatMessage]]:
+    """Why it says that it cannot do the task, and what was said until then."""
+    messages = [ChatMessage(Role.SYSTEM, "Be brief."), ChatMessage(Role.USER, task)]
+    with pytest.raises(OfflineError) as caught:
+        await finish(messages, handlers)
+    assert caught.value.code == "offline"
+    return str(caught.value), messages
 
 
 def write(root: Path, files: dict[str, str | bytes]) -> Path:

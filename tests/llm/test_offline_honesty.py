@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline_bench import ask, file_tools, schema, write
+from offline_bench import ask, declined, file_tools, schema, write
 
+from loom.errors import OfflineError
 from loom.llm.base import ContentDeltaEvent, ModelSettings
 from loom.llm.offline import OfflineProvider
 from loom.llm.offline.tasks import goal_of, is_survey_task, survey_root
@@ -68,7 +69,7 @@ def test_survey_tasks_are_recognised(task: str) -> None:
 
 @pytest.mark.parametrize("task", OTHERS)
 async def test_other_tasks_are_declined_without_a_call(task: str, tmp_path: Path) -> None:
-    text, messages = await ask(task, [*file_tools(write(tmp_path, {"a.py": ""})), Search()])
+    text, messages = await declined(task, [*file_tools(write(tmp_path, {"a.py": ""})), Search()])
     assert not any(m.tool_calls for m in messages)
     assert "I have not done this task" in text
     assert "embedded offline model" in text
@@ -81,7 +82,7 @@ async def test_other_tasks_are_declined_without_a_call(task: str, tmp_path: Path
 
 
 async def test_no_file_tools_no_summary() -> None:
-    text, messages = await ask("Summarize this repository", [Search()])
+    text, messages = await declined("Summarize this repository", [Search()])
     assert not any(m.tool_calls for m in messages)
     assert "I have not done this task" in text
     assert "Files(read_only=True)" in text
@@ -89,7 +90,7 @@ async def test_no_file_tools_no_summary() -> None:
 
 async def test_a_remote_repository_is_declined(tmp_path: Path) -> None:
     task = "Summarize the repository https://git.example/a/b."
-    text, messages = await ask(task, file_tools(write(tmp_path, {"a.py": ""})))
+    text, messages = await declined(task, file_tools(write(tmp_path, {"a.py": ""})))
     assert not any(m.tool_calls for m in messages)
     assert "`https://git.example/a/b`" in text
 
@@ -126,7 +127,7 @@ async def test_a_named_call_is_made_and_repeated_verbatim() -> None:
 
 
 async def test_a_named_call_that_fails_is_not_a_success() -> None:
-    text, _ = await ask('Please use the tool `search_docs` with {"query": "bad"}', [Search()])
+    text, _ = await declined('Please use the tool `search_docs` with {"query": "bad"}', [Search()])
     assert "it failed:" in text
     assert "the index is gone" in text
     assert "it returned" not in text
@@ -143,27 +144,55 @@ async def test_a_named_call_that_fails_is_not_a_success() -> None:
     ],
 )
 async def test_a_call_that_does_not_fit_is_not_made(task: str, problem: str) -> None:
-    text, messages = await ask(task, [Search()])
+    text, messages = await declined(task, [Search()])
     assert not any(m.tool_calls for m in messages)
     assert "I did not call" in text
     assert problem in text
 
 
 async def test_structured_output_is_declined(tmp_path: Path) -> None:
-    response = await OfflineProvider().chat(
-        [ChatMessage(Role.USER, "Summarize this repository")],
-        tools=[handler.tool for handler in file_tools(tmp_path)],
-        settings=ModelSettings(output_schema={"type": "object"}),
-    )
-    assert response.message.tool_calls is None
-    assert "cannot fill a schema" in (response.message.text_content or "")
+    with pytest.raises(OfflineError, match="cannot fill a schema"):
+        await OfflineProvider().chat(
+            [ChatMessage(Role.USER, "Summarize this repository")],
+            tools=[handler.tool for handler in file_tools(tmp_path)],
+            settings=ModelSettings(output_schema={"type": "object"}),
+        )
 
 
-async def test_replies_have_no_usage_and_name_the_model() -> None:
-    response = await OfflineProvider().chat([], model="anything")
+async def test_replies_have_no_usage_and_name_the_model(tmp_path: Path) -> None:
+    _, messages = await ask("Summarize this repository", file_tools(write(tmp_path, {"a.py": ""})))
+    response = await OfflineProvider().chat(messages[:-1], model="anything")
     assert response.model == "offline"
     assert response.usage == Usage()
     assert response.stop_reason is StopReason.STOP
+
+
+async def test_review_d3_a_conversation_without_a_task_is_no_task() -> None:
+    for messages in ([], [ChatMessage(Role.SYSTEM, "Be brief.")], [ChatMessage(Role.USER, "")]):
+        with pytest.raises(OfflineError, match="not one I can do"):
+            await OfflineProvider().chat(messages)
+
+
+async def test_review_d3_a_stream_fails_before_it_says_anything() -> None:
+    with pytest.raises(OfflineError, match="not one I can do"):
+        await anext(OfflineProvider().chat_stream([ChatMessage(Role.USER, "Hello")]))
+
+
+async def test_review_d3_a_folder_that_could_not_be_looked_at_is_not_described(tmp_path: Path) -> None:
+    tools = file_tools(write(tmp_path, {"a.py": ""}))
+    text, messages = await declined("Summarize the project in missing/folder", tools)
+    assert any(m.tool_calls for m in messages), "it did look"
+    assert "I could not look at the folder" in text
+    assert "missing/folder" in text
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    empty, _ = await ask("Summarize this repository", file_tools(nothing))
+    assert "The folder is empty as far as my tools show" in empty
+
+
+async def test_review_d3_a_failed_call_keeps_its_words_inert() -> None:
+    text, _ = await declined('call search_docs {"query": "bad"}', [Search()])
+    assert "\x1b" not in text
 
 
 async def test_the_stream_is_the_reply(tmp_path: Path) -> None:
@@ -197,7 +226,7 @@ async def test_the_stream_is_the_reply(tmp_path: Path) -> None:
 )
 async def test_hostile_tasks_cost_little(text: str) -> None:
     began = time.process_time()
-    await ask(text, [Search()])
+    await declined(text, [Search()])
     assert time.process_time() - began < 1.0
 
 
@@ -236,7 +265,10 @@ async def test_hostile_results_cost_little(text: str) -> None:
 async def test_only_declared_parameters_are_used() -> None:
     async def calls(*specs: ToolSpec) -> list[tuple[str, str]]:
         asked = [ChatMessage(Role.USER, "Summarize this repository")]
-        response = await OfflineProvider().chat(asked, tools=specs)
+        try:
+            response = await OfflineProvider().chat(asked, tools=specs)
+        except OfflineError:
+            return []
         return [(call.name, call.arguments) for call in response.message.tool_calls or ()]
 
     assert await calls(ToolSpec("List", parameters=schema([], "path"))) == [("List", '{"path":"."}')]

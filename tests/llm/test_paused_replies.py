@@ -55,7 +55,12 @@ async def test_a_paused_reply_is_one_reply(stream: bool) -> None:
 
 
 async def test_what_the_service_did_before_the_pause_stays_in_its_place() -> None:
-    script = [whole("Searching.", USE), whole({"type": "web_search_tool_result"}, "Found.", stop="end_turn")]
+    script = [
+        whole("Searching.", USE),
+        whole(
+            {"type": "web_search_tool_result", "tool_use_id": "srv", "content": []}, "Found.", stop="end_turn"
+        ),
+    ]
     async with ModelServer(script) as server, anthropic(server.base_url) as provider:
         response = await provider.chat(HELLO)
         again = server.requests[1].body["messages"][-1]

@@ -185,7 +185,7 @@ async def test_a_message_and_a_tool_are_encoded_once(wire: Any) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize(
-    "arguments", ["", "  ", "null", "[1]", '"x"', "{", '{"a":1} {}', "NaN", "[" * 50_000, '{"a":"\ud800"}']
+    "arguments", ["", "  ", "null", "[1]", '"x"', "{", '{"a":1} {}', "NaN", "[" * 50_000]
 )
 async def test_arguments_of_any_kind_are_sent_back_as_an_object(wire: Any, arguments: str) -> None:
     talk = [ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", arguments),))]
@@ -198,6 +198,15 @@ async def test_arguments_of_any_kind_are_sent_back_as_an_object(wire: Any, argum
     }[wire]()
     assert isinstance(given, dict)
     assert given == {} or given["_raw"].startswith(arguments[:6])
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_review_g10_arguments_with_half_a_character_go_back_without_it(wire: Any) -> None:
+    for arguments in ('{"a":"\ud800"}', '{"a":"\\ud800"}'):
+        talk = [ChatMessage(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", arguments),))]
+        sent = json.dumps(await body(wire("http://h"), talk))
+        assert "fffd" in sent
+        assert "d800" not in sent
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -58,7 +58,7 @@ def test_what_is_no_reply_is_an_error(body: bytes) -> None:
     assert len(str(caught.value)) <= 500
 
 
-ODD_ITEMS: list[Json] = [
+BROKEN_ITEMS: list[Json] = [
     {},
     {"type": None},
     {"type": ["message"]},
@@ -67,15 +67,21 @@ ODD_ITEMS: list[Json] = [
     {"type": "message", "content": "text"},
     {"type": "message", "content": [None, 7, "x", {}, {"type": []}, {"type": "output_text"}]},
     {"type": "message", "content": [{"type": "output_text", "text": None}]},
-    {"type": "reasoning"},
     {"type": "reasoning", "id": 7, "summary": "x", "encrypted_content": {}},
     {"type": "reasoning", "summary": [{"type": "summary_text", "text": ["x"]}]},
-    {"type": "image_generation_call"},
     {"type": "image_generation_call", "result": ["x"], "output_format": 7},
 ]
 
 
-@pytest.mark.parametrize("item", ODD_ITEMS, ids=json.dumps)
+@pytest.mark.parametrize("item", BROKEN_ITEMS, ids=json.dumps)
+def test_review_d5_a_broken_item_of_a_known_kind_is_no_reply(item: Json) -> None:
+    with pytest.raises(MalformedReplyError):
+        whole(response(item, text("Yes."), tool()))
+    with pytest.raises(MalformedReplyError):
+        stream(added(item), done(item), completed(item, text("Yes."), tool()))
+
+
+@pytest.mark.parametrize("item", [{"type": "reasoning"}, {"type": "image_generation_call"}], ids=json.dumps)
 def test_odd_items_neither_break_a_reply_nor_the_next_request(item: Json) -> None:
     reply = whole(response(item, text("Yes."), tool()))
     assert reply.message.text_content == "Yes."

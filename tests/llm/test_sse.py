@@ -92,3 +92,15 @@ def test_json_between_the_events_is_an_error_and_not_a_comment(end: bytes, size:
     cuts = list(range(size, 2 * len(stream), size))
     events = read(stream.replace(b"\n", end), cuts)
     assert events == [(b"", b"a"), (b"error", error), (b"", b"b"), (b"error", error)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+def test_review_l_a_byte_order_mark_is_no_part_of_the_first_event(size: int) -> None:
+    for stream in (b"\xef\xbb\xbfdata: a\n\n", b"\xef\xbb\xbfevent: e\ndata: a\n\n"):
+        events = read(stream, list(range(size, len(stream), size)))
+        assert [data for _, data in events] == [b"a"]
+
+
+def test_review_l_only_the_first_bytes_of_a_stream_are_a_byte_order_mark() -> None:
+    assert read(b"data: a\n\n\xef\xbb\xbfdata: b\n\n", []) == [(b"", b"a")]
+    assert read(b"data: \xef\xbb\xbf\n\n", [6]) == [(b"", b"\xef\xbb\xbf")]

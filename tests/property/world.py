@@ -142,7 +142,7 @@ class Loose(Tool):
         await self.child.withdraw(session_id, key, scope)
 
 
-_POLICY = GovernancePolicy.default(rules=[PermissionRule.deny("shut", "closed")])
+_POLICY = GovernancePolicy.default(rules=[PermissionRule.deny("shut", reason="closed")])
 
 
 def answer(request: Request, recovery: str) -> Answer:

@@ -44,7 +44,7 @@ def test_quick_start(
         run_sample(sample("seed_000", "quick start"))
     assert capsys.readouterr().out == "A library of widgets.\n"
     first, second = server.requests
-    assert first.body["model"] == "claude-sonnet-4-20250514"
+    assert first.body["model"].startswith("claude-sonnet-"), "a living member of the family"
     assert first.body["max_tokens"] == 512
     assert {"search_docs", "Read", "Glob", "Grep", "List", "WebFetch"} <= {
         t["name"] for t in first.body["tools"]

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import random
 import re
 import resource
 import stat
@@ -18,9 +19,10 @@ import pytest
 from loom.errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
 from loom.events import Event, encode_event
 from loom.signals import RuntimeSignal
-from loom.store.base import Lease, RunRecord, SessionRecord
+from loom.store.base import Lease, RunRecord, SessionRecord, TranscriptRecord
 from loom.store.file import FileLog, FileSessionStore
 from loom.store.linefile import LineFile
+from loom.store.lines import seal, unseal
 from loom.store.writer import Job
 from loom.testing.store_contract.samples import finished, opened, placed, said, started
 
@@ -198,6 +200,7 @@ def test_a_file_that_was_only_just_begun_is_a_new_store(tmp_path: Path, content:
 def test_blocks_that_a_power_cut_left_empty_are_an_unfinished_tail(written: Path) -> None:
     whole = written.read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1
+    Path(f"{written}.lock").write_bytes(b"")  # the mark is written after the line, so it was not there either
     for start, end in (
         (last, len(whole)),
         (last, last + 50),
@@ -205,11 +208,13 @@ def test_blocks_that_a_power_cut_left_empty_are_an_unfinished_tail(written: Path
         (last + 40, len(whole)),
     ):
         written.write_bytes(whole[:start] + b"\0" * (end - start) + whole[end:])
+        Path(f"{written}.lock").write_bytes(b"")
         desk = Desk(written)
         assert desk.seqs() == [1, 2, 3, 4]
         desk.append(desk.acquire(), said("again"))
         assert Desk(written).seqs() == [1, 2, 3, 4, 5]
     # The same holes anywhere else are damage.
+    Path(f"{written}.lock").write_bytes(b"")
     written.write_bytes(whole[: last - 60] + b"\0" * 30 + whole[last - 30 :])
     with pytest.raises(StoreCorrupted):
         Desk(written).seqs()
@@ -402,3 +407,196 @@ async def test_compaction_keeps_what_counts_and_others_notice(tmp_path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     await store.aclose()
     await other.aclose()
+
+
+# --- what is gone -----------------------------------------------------------------------------------------
+
+
+def test_review_e4_last_lines_that_are_gone_are_missed(written: Path) -> None:
+    """Cut anywhere, between lines or in one: what was acknowledged must be there, whoever looks."""
+    whole = written.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == 10]
+    for size in [0, *ends[:-1], *(end - 7 for end in ends)]:
+        written.write_bytes(whole[:size])
+        desk = Desk(written)
+        for ask in (desk.seqs, desk.acquire):
+            with pytest.raises(StoreCorrupted, match=r"sessions\.json was written up to byte"):
+                ask()
+        assert written.read_bytes() == whole[:size]
+        desk.log.close()
+    written.write_bytes(whole)
+    assert len(Desk(written).seqs()) == 5
+
+
+def test_review_e4_a_replaced_last_line_is_noticed(written: Path) -> None:
+    """A line of the same length that fits the one before it, in place of the one that was acknowledged."""
+    whole = written.read_bytes()
+    start = whole.rindex(b"\n", 0, -1) + 1
+    before = int(whole[whole.rindex(b"\n", 0, start - 1) + 1 :][8:16], 16)
+    record = unseal(whole[start:], before)[0].replace(b"three", b"seven")
+    written.write_bytes(whole[:start] + seal(record, before)[0])
+    with pytest.raises(StoreCorrupted):
+        Desk(written).seqs()
+
+
+def test_review_e4_what_was_not_made_durable_may_be_gone(written: Path) -> None:
+    """A lease is not synced, so a power cut may take it; nothing that was acknowledged goes with it."""
+    desk, size = Desk(written), written.stat().st_size
+    desk.acquire()
+    desk.log.close()
+    for left in (size, size + 9):
+        with written.open("r+b") as stream:
+            stream.truncate(left)
+        assert Desk(written).seqs() == [1, 2, 3, 4, 5]
+
+
+def test_review_e4_a_mark_that_cannot_be_read_is_damage_and_none_is_none(written: Path) -> None:
+    lock = Path(f"{written}.lock")
+    mark = lock.read_bytes()
+    for bit in range(0, len(mark) * 8, 3):
+        changed = bytearray(mark)
+        changed[bit // 8] ^= 1 << (bit % 8)
+        lock.write_bytes(changed)
+        with pytest.raises(StoreCorrupted, match=r"\.lock"):
+            Desk(written).seqs()
+    for none in (b"", b"\0" * len(mark)):
+        lock.write_bytes(none)
+        desk = Desk(written)
+        desk.append(desk.acquire(), said("more"))
+        assert lock.read_bytes() != none
+        written.write_bytes(written.read_bytes()[:-5])
+        with pytest.raises(StoreCorrupted):
+            Desk(written).seqs()
+        desk.log.close()
+        written.write_bytes(written.read_bytes())
+        lock.write_bytes(b"")
+
+
+async def test_review_e4_a_compaction_moves_the_mark_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    store = FileSessionStore(path)
+    for _ in range(20):
+        store.save_session(SessionRecord("s", {"text": "x" * 100}))
+    await store.compact()
+    await store.aclose()
+    assert [row.id for row in FileSessionStore(path).list_sessions()] == ["s"]
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(StoreCorrupted):
+        FileSessionStore(path).list_sessions()
+    path.unlink()
+    fresh = FileSessionStore(path)
+    fresh.save_session(SessionRecord("new"))
+    assert [row.id for row in fresh.list_sessions()] == ["new"]
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------
+
+SPOILT: list[Any] = [
+    None,
+    -1,
+    1 << 70,
+    1e300,
+    "",
+    "\x00",
+    [],
+    {},
+    [[]],
+    {"id": 1},
+    [{"type": "run.started", "seq": {}}],
+]
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The ways to everything inside a record."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(way for key, one in inside for way in places_in(one, (*path, key)))]
+
+
+def spoil(record: Any, way: tuple[Any, ...], value: Any) -> Any:
+    if not way:
+        return value
+    changed = dict(record) if isinstance(record, dict) else list(record)
+    changed[way[0]] = spoil(record[way[0]], way[1:], value)
+    return changed
+
+
+def test_review_e6_whatever_a_line_says_is_an_answer_or_damage(tmp_path: Path) -> None:
+    """Lines whose checksums fit, with nonsense in any place of any kind of record; and outputs cut short."""
+    path = tmp_path / "s.json"
+    desk = Desk(path)
+    desk.do(lambda log: log.save(SessionRecord("s", {"a": 1})), writes=True)
+    desk.do(lambda log: log.save(RunRecord("old", "s", "completed")), writes=True)
+    desk.do(lambda log: log.save(TranscriptRecord("old", "s", "hi")), writes=True)
+    desk.do(lambda log: log.offer("s", RuntimeSignal.create("x", dedupe_key="k"), 60.0), writes=True)
+    desk.append(desk.acquire(), started(), opened("r"))
+    desk.log.close()
+    records = [json.loads(line)["record"] for line in path.read_bytes().splitlines()]
+    records.append({"kind": "carried", "token": 3, "seen": {"s": [["k", 1.0, 2.0]]}})
+    luck, wrong = random.Random(7), []
+    for number, record in enumerate(records[1:], start=1):
+        for way in places_in(record):
+            value = luck.choice(SPOILT)
+            changed = [*records[:number], spoil(record, way, value), *records[number + 1 :]]
+            content, crc = b"", 0
+            for one in changed:
+                line, crc = seal(json.dumps(one, separators=(",", ":")).encode(), crc)
+                content += line
+            path.write_bytes(content)
+            Path(f"{path}.lock").unlink()
+            wrong += [f"line {number}, {way} = {value!r}: {said}" for said in raised_otherwise(path)]
+    assert wrong == []
+
+
+def raised_otherwise(path: Path) -> list[str]:
+    asks: list[Callable[[FileLog], Any]] = [
+        lambda log: log.read("s", 0, None, None),
+        lambda log: log.read("s", 0, "run_1", None),
+        lambda log: log.open_requests("s"),
+        lambda log: log.inbox("s"),
+        lambda log: log.list_runs(None, None, None),
+        lambda log: log.list_sessions(None, True, None, None),
+        lambda log: log.list_transcripts(None),
+        lambda log: log.acquire("s", "b", 1.0),
+    ]
+    desk, wrong = Desk(path, sync=lambda fd: None), []
+    for ask in asks:
+        try:
+            desk.do(ask, writes=ask is asks[-1])
+        except StoreError:
+            continue
+        except Exception as error:
+            wrong.append(repr(error))
+    desk.log.close()
+    return wrong
+
+
+# --- guards -----------------------------------------------------------------------------------------------
+
+
+def test_review_l_an_append_is_synced_in_whatever_group_it_is(tmp_path: Path) -> None:
+    """Before or after a renewal, a release or a lease of another session; these alone are not synced."""
+    synced: list[int] = []
+    desk = Desk(tmp_path / "s.json", sync=synced.append)
+    lease = desk.acquire()
+    assert len(synced) == 1, "the header of a new file"
+    calm: list[Callable[[FileLog], Any]] = [
+        lambda log: log.renew(lease, 60.0),
+        lambda log: log.acquire("other", "b", 1.0),
+    ]
+
+    def perform(*work: Callable[[FileLog], Any]) -> int:
+        before, jobs = len(synced), [Job(one, writes=True) for one in work]
+        desk.log.perform(jobs)
+        assert [job.error for job in jobs] == [None] * len(jobs)
+        return len(synced) - before
+
+    def append(log: FileLog) -> None:
+        batch = placed([said("x")], head=log.head("s"))
+        log.append(lease, batch, [encode_event(event) for event in batch], ())
+
+    assert perform(*calm) == 0
+    for group in ([append, *calm], [*calm, append], [calm[0], append, calm[1]], [append]):
+        assert perform(*group) == 1
+    assert perform(*calm) == 0
+    assert perform(lambda log: log.offer("s", RuntimeSignal.create("x"), 1.0), *calm) == 1
+    assert perform(*calm, lambda log: log.save(SessionRecord("s"))) == 1

@@ -33,7 +33,8 @@ def former(path: Path, source: Path) -> None:
     plain.execute("DELETE FROM tokens")
     plain.execute("ATTACH ? AS source", (str(source),))
     for table in tables:
-        plain.execute(f"INSERT INTO main.{table} SELECT * FROM source.{table}")
+        names = ", ".join(row[1] for row in plain.execute(f"PRAGMA main.table_info({table})"))
+        plain.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM source.{table}")
     plain.execute("DETACH source")
     plain.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     plain.execute("PRAGMA user_version = 1")

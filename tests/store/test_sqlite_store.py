@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ import pytest
 from loom.errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
 from loom.events import Event, encode_event
 from loom.store.base import Lease, SessionRecord
-from loom.store.sqlite import SqliteSessionStore
-from loom.testing.store_contract.samples import opened, placed, said, started
+from loom.store.sqlite import SqliteLog, SqliteSessionStore
+from loom.store.writer import Job
+from loom.testing.store_contract.samples import finished, opened, placed, said, started
 
 
 async def fill(path: Path, events: int = 40) -> list[Event]:
@@ -216,3 +220,118 @@ async def test_a_database_in_this_process_needs_no_file(tmp_path: Path) -> None:
     assert [row.id for row in store.list_sessions()] == ["s"]
     await store.aclose()
     assert not Path(":memory:").exists()
+
+
+# --- the write-ahead log ----------------------------------------------------------------------------------
+
+TURNS = """
+import asyncio, os, sys
+from loom.store.sqlite import SqliteSessionStore
+from loom.testing.store_contract.samples import finished, placed, said, started
+store = SqliteSessionStore(sys.argv[1])
+async def main():
+    for number in range(int(sys.argv[2])):
+        lease = await store.acquire("s", owner="a", ttl=60)
+        await store.append(lease, placed([started(), said("x"), finished()], head=3 * number, run_id=f"run_{number}"))
+        await store.release(lease)
+asyncio.run(main())
+os._exit(0)
+"""
+
+
+async def test_review_e5_a_removed_write_ahead_log_is_noticed(tmp_path: Path) -> None:
+    """A process that dies right after its turns; then the file with them is removed, or the main file copied alone."""
+    path = tmp_path / "s.db"
+    for turns in (1, 2, 40):
+        subprocess.run([sys.executable, "-c", TURNS, str(path), str(turns)], check=True)
+        log = Path(f"{path}-wal")
+        assert path.stat().st_size > 4096
+        kept = log.read_bytes()
+        for emptied in (False, True):
+            log.unlink()
+            if emptied:
+                log.touch()
+            Path(f"{path}-shm").unlink(missing_ok=True)
+            before = path.read_bytes()
+            store = SqliteSessionStore(path)
+            with pytest.raises(StoreCorrupted, match="-wal is gone"):
+                await store.read("s")
+            await store.aclose()
+            assert path.read_bytes() == before
+            log.write_bytes(kept)
+        store = SqliteSessionStore(path)
+        assert len(await store.read("s")) == 3 * turns
+        await store.aclose()
+        assert not log.exists()
+        assert len(await SqliteSessionStore(path).read("s")) == 3 * turns
+        path.unlink()
+        for name in tmp_path.iterdir():
+            name.unlink()
+
+
+async def test_review_e5_after_a_run_the_main_file_has_it(tmp_path: Path) -> None:
+    """Merged soon after, with the store still open: the main file alone is a whole backup, and goes on as one."""
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    desk = SqliteLog(str(path), lambda: 1000.0, 1.0)
+
+    def turn(number: int) -> None:
+        batch = placed([started(), finished()], head=2 * number, run_id=f"run_{number}")
+        bodies = [encode_event(event) for event in batch]
+        job = Job(lambda log: log.append(log.acquire("s", "a", 60.0), batch, bodies, ()), writes=True)
+        desk.perform([job])
+        assert job.error is None
+
+    sizes = set()
+    for number in range(30):
+        turn(number)
+        assert desk.patience is not None
+        shutil.copy(path, alone)
+        with pytest.raises(StoreCorrupted, match="-wal is gone"):
+            SqliteLog(str(alone), lambda: 1000.0, 1.0)
+        desk.rest()
+        assert desk.patience is None
+        shutil.copy(path, alone)
+        copy = SqliteLog(str(alone), lambda: 1000.0, 1.0)
+        assert len(copy.read("s", 0, None, None)) == 2 * number + 2
+        copy.close()
+        sizes.add(Path(f"{path}-wal").stat().st_size)
+    assert max(sizes) < 200_000, "the log is begun anew after a merge"
+    desk.close()
+
+
+async def test_review_e5_a_merge_by_another_process_is_heeded(tmp_path: Path) -> None:
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    one, two = (SqliteLog(str(path), lambda: 1000.0, 1.0) for _ in range(2))
+
+    def save(desk: SqliteLog, name: str) -> None:
+        job = Job(lambda log: log.save(SessionRecord(name)), writes=True)
+        desk.perform([job])
+        assert job.error is None
+
+    for number in range(6):
+        save(one, f"a{number}")
+        save(two, f"b{number}")
+        (one if number % 2 else two).rest()
+        save(one if number % 3 else two, f"c{number}")
+        shutil.copy(path, alone)
+        with pytest.raises(StoreCorrupted, match="-wal is gone"):
+            SqliteLog(str(alone), lambda: 1000.0, 1.0)
+    assert len(one.list_sessions(None, False, None, None)) == 18
+    one.close()
+    two.close()
+    last = SqliteLog(str(path), lambda: 1000.0, 1.0)
+    assert len(last.list_sessions(None, False, None, None)) == 18
+    last.close()
+
+
+async def test_review_e5_one_may_go_on_without_the_log_as_the_docs_say(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    subprocess.run([sys.executable, "-c", TURNS, str(path), "2"], check=True)
+    Path(f"{path}-wal").unlink()
+    with sqlite3.connect(path) as plain:
+        plain.execute("UPDATE witness SET ahead = 0")
+    plain.close()
+    store = SqliteSessionStore(path)
+    store.save_session(SessionRecord("after"))
+    assert store.load_session("after") is not None
+    await store.aclose()

@@ -192,3 +192,104 @@ def test_a_program_may_fork_and_leave_without_closing(
     store = kind(tmp_path / "s")
     assert store.load_session("last") is not None
     asyncio.run(store.aclose())
+
+
+FORKER = """
+import asyncio, os, sys, threading
+from pathlib import Path
+from loom.store.{module} import {kind} as Kind
+from loom.store.base import SessionRecord
+path = Path(sys.argv[1])
+store = Kind(path)
+store.save_session(SessionRecord("first"))
+ending = threading.Event()
+def write():
+    number = 0
+    while not ending.is_set():
+        number += 1
+        store.save_session(SessionRecord(f"s{{number}}"))
+thread = threading.Thread(target=write, daemon=True)
+thread.start()
+def inherited():
+    names = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            names.append(os.readlink(f"/proc/self/fd/{{fd}}"))
+        except OSError:
+            continue
+    return [name for name in names if name.startswith(str(path))]
+for number in range(10):
+    child = os.fork()
+    if child == 0:
+        left = inherited()
+        store.save_session(SessionRecord(f"child{{number}}"))
+        os._exit(1 if left else 0)
+    assert os.waitpid(child, 0)[1] == 0
+ending.set()
+thread.join()
+helper = os.fork()
+if helper == 0:
+    sys.stdin.read()
+    os._exit(0)
+store.save_session(SessionRecord("last"))
+print(os.getpid(), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", [FileSessionStore, SqliteSessionStore])
+def test_review_f7_a_forked_child_inherits_no_lock_and_no_connection(
+    tmp_path: Path, kind: type[FileSessionStore]
+) -> None:
+    """Forked while another thread writes; the last child outlives its parent, which is killed."""
+    script = FORKER.format(module=kind.__module__.rsplit(".", 1)[1], kind=kind.__name__)
+    forker = subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(tmp_path / "s")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert forker.stdout is not None
+    assert forker.stdout.readline().strip() == str(forker.pid)
+    forker.wait(20)
+    store = kind(tmp_path / "s")
+    store.save_session(SessionRecord("after"))
+    names = {row.id for row in store.list_sessions()}
+    assert {"first", "last", "after", *(f"child{number}" for number in range(10))} <= names
+    forker.communicate()
+    asyncio.run(store.aclose())
+
+
+MEMORY = """
+import asyncio, os, signal, threading, warnings
+from loom.errors import StoreError
+from loom.store.memory import InMemorySessionStore
+from loom.store.sqlite import SqliteSessionStore
+from loom.store.base import SessionRecord
+store, gone = InMemorySessionStore(), SqliteSessionStore(":memory:")
+gone.save_session(SessionRecord("s"))
+def hold():
+    while True:
+        store.log.hold()
+        store.log.let_go()
+threading.Thread(target=hold, daemon=True).start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        asyncio.run(store.acquire("s", owner="a", ttl=1))
+        try:
+            gone.load_session("s")
+        except StoreError as error:
+            os._exit(0 if "forked" in str(error) else 2)
+        os._exit(3)
+    assert os.waitpid(child, 0)[1] == 0
+assert gone.load_session("s") is not None
+"""
+
+
+def test_review_f7_a_forked_child_does_not_wait_for_a_thread_it_has_not(tmp_path: Path) -> None:
+    """A store in memory goes on in the child; a database in memory is not there, and that is said."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

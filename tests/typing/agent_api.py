@@ -9,14 +9,14 @@ checkers must complain there, or they complain that the ignore is needless.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, Literal, Optional, Union, assert_type
 
 from pydantic import BaseModel
 
 from loom import (
     Agent,
     Answer,
-    Event,
+    AnyEvent,
     FallbackModel,
     Files,
     Model,
@@ -80,7 +80,9 @@ def a_tool_is_still_the_function() -> None:
 async def text_is_the_output_unless_told_otherwise() -> None:
     agent = Agent(model=Model.offline(), tools=[add, find], capabilities=[Files(read_only=True)])
     result = await agent.run("hello")
-    assert_type(result.output, str)
+    assert_type(result.output, str | None)
+    assert_type(result.text, str)
+    assert_type(result.unwrap(), str)
     assert_type(result.cost, float | None)
     result.output = "edited"  # type: ignore[misc]
 
@@ -89,8 +91,23 @@ async def the_output_type_is_the_type_of_the_output() -> None:
     agent = Agent(model="openai:gpt", output_type=Report)
     result = await agent.run("hello")
     assert_type(result, RunResult[Report])
-    assert_type(result.output.title, str)
-    assert_type(agent.run_sync("hello").output, Report)
+    assert_type(result.output, Report | None)
+    print(result.output.title)  # type: ignore[union-attr]
+    assert_type(result.unwrap().title, str)
+    assert_type(agent.run_sync("hello").unwrap(), Report)
+
+
+async def any_type_can_be_the_output_type() -> None:
+    assert_type(Agent(output_type=None), Agent[str, Any])
+    assert_type(Agent(output_type=str), Agent[str, Any])
+    assert_type(Agent(output_type=list[Report]), Agent[list[Report], Any])
+    assert_type(Agent(output_type=Report | Database), Agent[Report | Database, Any])
+    assert_type(Agent(output_type=Report | None, deps=7), Agent[Report | None, int])
+    assert_type(Agent(output_type=Optional[Report]), Agent[Report | None, Any])  # noqa: UP045
+    assert_type(Agent(output_type=Union[Report, int]), Agent[Report | int, Any])  # noqa: UP007
+    assert_type(Agent(output_type=Literal["yes", "no"]), Agent[Literal["yes", "no"], Any])
+    assert_type((await Agent(output_type=Literal["yes", "no"]).run("?")).unwrap(), Literal["yes", "no"])
+    assert_type((await Agent(output_type=Report | None).run("?")).unwrap(), Report | None)
 
 
 async def a_session_keeps_the_types_of_its_agent() -> None:
@@ -100,8 +117,9 @@ async def a_session_keeps_the_types_of_its_agent() -> None:
     run = session.start("hello")
     assert_type(run, Run[Report])
     async for event in run.events():
-        assert_type(event, Event)
-    assert_type((await run).output, Report)
+        assert_type(event, AnyEvent)
+    assert_type(run.output, Report | None)
+    assert_type((await run).unwrap(), Report)
     assert_type(await run.wait(), RunResult[Report])
 
 
@@ -153,7 +171,7 @@ def messages_are_judged(registry: ProviderRegistry) -> None:
 async def text_and_parts_are_a_task() -> None:
     agent = Agent(model="auto")
     result = await agent.run(["What is this?", ImagePart("cat.png"), media.document(b"%PDF-1.7")])
-    assert_type(result.output, str)
+    assert_type(result.unwrap(), str)
     assert_type(result.media, tuple[ImagePart | AudioPart | VideoPart | FilePart, ...])
     agent.stream(("Look:", media.image("cat.png")))
     agent.run_sync(RuntimeTask("Look", attachments=[media.audio("purr.mp3")]))
@@ -172,5 +190,5 @@ async def a_typed_answer_is_seen_while_it_grows() -> None:
 
 
 def mistakes_are_noticed() -> None:
-    Agent(modle="auto")  # type: ignore[call-arg]
-    Agent(model=7)  # type: ignore[arg-type]
+    Agent(modle="auto")  # type: ignore[call-overload]
+    Agent(model=7)  # type: ignore[call-overload]

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..config.model import Generation, Instructions
 from ..config.models import AnyModel
 from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
-from ..llm.base import LLMProvider, ModelSettings
+from ..llm.base import LLMProvider, ModelSettings, takes_settings
 from ..llm.redact import redact_own_logs
+from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
+from ..policies.rule_check import check_rules, refuse_idle_rules
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
+from ..tools.base import RunContext, ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
+from ..tools.registry import ToolRegistry, reachable
 from ..types import ChatMessage, ToolSpec, canonical_json
 from .models import make_model
-from .output import OutputSpec
+from .output import OutputSpec, shared_spec
 from .toolbox import compile_tools
+
+logger = logging.getLogger("loom.governance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +59,10 @@ class TypedOutput:
         """See OutputGate."""
         return self._spec.opening
 
-    def judge(self, text: str) -> str | None:
+    def judge(self, text: str, context: RunContext[Any]) -> str | None:
         """See OutputGate."""
         try:
-            self._spec.parse(text)
+            self._spec.parse(text, context)
         except OutputInvalid as error:
             return str(error)
         return None
@@ -71,14 +80,17 @@ def build_engine(declaration: Declaration) -> Engine:
             "none: pass Model(..., price=Price(...)), or pip install 'loom-agent[pricing]', which knows the list "
             "prices of many models"
         )
-    output = output_spec(declaration.output_type)
+    output, outbound = output_spec(declaration.output_type), _outbound(runtime)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)
+    tools = compile_tools(declaration.tools, declaration.capabilities, limit)
+    hold_rules(runtime.governance, tools)
     return Engine(
-        provider=_outbound(model.provider, runtime),
+        provider=outbound(model.provider) if outbound else model.provider,
+        outbound=outbound,
         model=model.name,
         instructions=_instructions(declaration.instructions, output),
-        tools=compile_tools(declaration.tools, declaration.capabilities, limit),
-        settings=_settings(declaration.generation, output),
+        tools=tools,
+        settings=_settings(declaration.generation, output, model.provider),
         hooks=declaration.hooks,
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
@@ -98,13 +110,37 @@ def estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec])
     return TokenEstimator().count(messages, tools=tools).tokens
 
 
-def _outbound(provider: LLMProvider, runtime: Runtime) -> LLMProvider:
+def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:
+    """Raise ConfigError for rules that would guard nothing among ``tools``, now and when one is registered later."""
+    if not (governance.rules or governance.vetoes):
+        return
+    findings = check_rules(governance, reachable(tools))
+    refuse_idle_rules(findings)
+    for found in findings:
+        if found.level == "warning":
+            logger.warning("%s (%s) touches nothing: %s", found.kind, found.rule, found.problem)
+
+    def newcomer(handler: ToolHandler) -> None:
+        later = check_rules(governance, reachable([*tools, handler]))
+        refuse_idle_rules(found for found in later if handler.tool.name in found.touches)
+
+    tools.newcomer = newcomer
+
+
+def tool_specs(
+    tools: Sequence[Any], capabilities: Sequence[Any], seen: set[int] | None = None
+) -> list[ToolSpec]:
+    """The tools that an agent with these may come to call, those of agents among them too."""
+    return reachable(compile_tools(tools, capabilities, MIN_LIMIT), seen)
+
+
+def _outbound(runtime: Runtime) -> Callable[[LLMProvider], LLMProvider] | None:
     if not runtime.governance.redact_outbound:
-        return provider
+        return None
     # Imported here: few want it, and all would pay for the tables of formats.
     from ..llm.scrubbed import scrubbed
 
-    return scrubbed(provider)
+    return scrubbed
 
 
 def memory_store() -> SessionStore:
@@ -114,7 +150,7 @@ def memory_store() -> SessionStore:
 
 def output_spec(output_type: Any) -> OutputSpec[Any] | None:
     """What answers must be; None for plain text."""
-    return None if output_type is None or output_type is str else OutputSpec.of(output_type)
+    return None if output_type is None or output_type is str else shared_spec(output_type)
 
 
 def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | None) -> str:
@@ -126,7 +162,9 @@ def _instructions(instructions: str | Instructions, output: OutputSpec[Any] | No
     return f"{text}\n\n{wanted}" if text else wanted
 
 
-def _settings(generation: Generation | None, output: OutputSpec[Any] | None) -> ModelSettings | None:
+def _settings(
+    generation: Generation | None, output: OutputSpec[Any] | None, provider: LLMProvider
+) -> ModelSettings | None:
     if generation is None and output is None:
         return None
     generation = generation or Generation()
@@ -137,4 +175,10 @@ def _settings(generation: Generation | None, output: OutputSpec[Any] | None) -> 
         output_name=output.name if output else "output",
         extensions=dict(generation.extensions),
     )
-    return None if settings == ModelSettings() else settings
+    if settings == ModelSettings():
+        return None
+    if not takes_settings(provider):
+        if replace(settings, output_schema=None, output_name="output") != ModelSettings():
+            raise ConfigError(f"{provider!r} cannot be told of a generation: let its chat take settings=None")
+        return None  # what shape to answer in stands in the instructions as well, and the answer is judged
+    return settings

@@ -9,10 +9,10 @@ from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import ConfigError
 from ..kernel.engine import no_price
-from ..llm.base import LLMProvider
+from ..llm.base import LLMProvider, as_provider
 from ..types import Usage
 from .prices import pricer
-from .providers import choose_model, make_provider
+from .providers import make_provider, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,12 @@ class LiveModel:
 def make_model(model: AnyModel, *, priced: bool = False) -> LiveModel:
     """Bring to life what was declared as a model; with ``priced`` at its list price where it declares none.
 
-    Raises ConfigError for what is no model, AuthenticationError when there is no key.
+    Raises ConfigError for what is no model or has been retired, AuthenticationError when there is no key.
     """
     if isinstance(model, str):
         model = Model.parse(model)
     if isinstance(model, Model):
-        if model.provider == "auto":
-            model = choose_model()
-        return _single(model, priced)
+        return _single(settled(model), priced)
     if isinstance(model, FallbackModel | RoutedModel):
         from .several import Parts  # what most agents do without
 
@@ -47,7 +45,7 @@ def make_model(model: AnyModel, *, priced: bool = False) -> LiveModel:
         provider = parts.candidate(model).provider
         return LiveModel(provider, None, parts.price, parts.unpriced)
     if callable(getattr(model, "chat", None)):
-        return LiveModel(model, None, no_price, (type(model).__name__,))
+        return LiveModel(as_provider(model), None, no_price, (type(model).__name__,))
     raise ConfigError(
         f"{model!r} is not a model: pass Model.anthropic(...), 'provider:name' or a provider object"
     )

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from ..errors import ConfigError, OutputInvalid
+from ..errors import ConfigError, OutputInvalid, ToolError
 from ..safety.faults import Fault, report
 from ..safety.schema import find_stray_booleans
+from ..types import error_text, safe_repr
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["OutputSpec"]
+__all__ = ["OutputSpec", "shared_spec"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -51,6 +52,11 @@ class OutputSpec(Generic[T]):
         """The JSON Schema, self-contained. Raises ConfigError for a type that has none."""
         return self._built[1]
 
+    @property
+    def adapter(self) -> TypeAdapter[Any]:
+        """What validates a value. Raises ConfigError for a type that has no schema."""
+        return self._built[0]
+
     @functools.cached_property
     def opening(self) -> str:
         """The brackets that an answer may begin with; empty when it is neither object nor array."""
@@ -60,23 +66,25 @@ class OutputSpec(Generic[T]):
     @functools.cached_property
     def _built(self) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         from pydantic import TypeAdapter
-        from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-        from pydantic_core import SchemaError
 
         from ..tools.functions.annotations import adapt
         from ..tools.functions.arguments import QuietSchema
         from ..tools.functions.tidy_schema import tidy_schema
 
-        unsuitable = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError)
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(adapt(self.output_type))
             return adapter, tidy_schema(adapter.json_schema(schema_generator=QuietSchema))
-        except (*unsuitable, TypeError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"output_type {self.output_type!r} has no JSON Schema: {reason}") from error
+        except Exception as error:  # a type may bring a schema of its own, which is the application's code
+            reason = error_text(error).partition("\n")[0] or type(error).__name__
+            raise ConfigError(
+                f"output_type {safe_repr(self.output_type)} has no JSON Schema: {reason}"
+            ) from error
 
-    def parse(self, text: str) -> T:
-        """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid."""
+    def parse(self, text: str, context: object = None) -> T:
+        """The value in ``text``: bare JSON, or JSON in its one fence. Raises OutputInvalid.
+
+        ``context`` is what validators get as ``info.context``: the run's ``RunContext``.
+        """
         if self.output_type is str:
             return cast("T", text)
         adapter, schema = self._built
@@ -89,17 +97,17 @@ class OutputSpec(Generic[T]):
             ) from error
         if strays := find_stray_booleans(schema, sent):
             raise self._wrong(strays)
-        return cast("T", self._validated(adapter, body, sent))
+        return cast("T", self._validated(adapter, body, sent, context))
 
-    def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any) -> Any:
-        from pydantic import ValidationError
-
-        from ..tools.functions.validation_faults import read_faults
+    def _validated(self, adapter: TypeAdapter[Any], body: str, sent: Any, context: object) -> Any:
+        from ..tools.functions.validation_faults import Misfit, validated
 
         try:
-            return adapter.validate_json(body)
-        except ValidationError as error:
-            raise self._wrong(read_faults(error, sent, self._names)) from error
+            return validated(adapter.validator.validate_json, body, sent, self._names, context)
+        except Misfit as misfit:
+            raise self._wrong(misfit.faults) from None
+        except ToolError as error:  # raised to choose the text the model reads
+            raise OutputInvalid(error_text(error)) from error
 
     @property
     def _names(self) -> list[str]:
@@ -109,6 +117,20 @@ class OutputSpec(Generic[T]):
         required = list(self.schema.get("required", []))
         opening = f"The answer does not fit {self.name}:"
         return OutputInvalid(report(opening, faults, names=self._names, required=required))
+
+
+def shared_spec(output_type: Any) -> OutputSpec[Any]:
+    """The spec of a type, the same one for as many agents as are made of it, while it is among the newest."""
+    try:
+        # Unions are equal in any order, and their order may matter: the words of the type tell them apart.
+        return _spec_of(output_type, safe_repr(output_type))
+    except TypeError:  # an annotation that holds something without a hash
+        return OutputSpec(output_type)
+
+
+@functools.lru_cache(maxsize=128)
+def _spec_of(output_type: Any, words: str) -> OutputSpec[Any]:
+    return OutputSpec(output_type)
 
 
 def _kinds(schema: Any, root: dict[str, Any], depth: int) -> set[str]:

@@ -7,18 +7,23 @@ there.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from ..config.model import Model, Secret
 from ..errors import AuthenticationError, ConfigError
 from ..llm.catalog import find_model
+from ..llm.catalog_names import meaning, stand_in
 from ..llm.limits import Allowance
 from .network import make_network
 from .vendors import VENDORS, Vendor
@@ -26,23 +31,30 @@ from .vendors import VENDORS, Vendor
 if TYPE_CHECKING:
     from ..llm.base import LLMProvider
 
+logger = logging.getLogger("loom.models")
+
 DEFAULT_TIMEOUT = 120.0
 DEFAULT_MAX_RETRIES = 2
 # A local Ollama answers in a few milliseconds; more than this is not worth a user's wait.
 PROBE_SECONDS = 0.3
 _PROBE_BYTES = 1024 * 1024
+_NO_MODEL = (
+    "auto found no key in the environment and no local Ollama, and fell to the embedded offline model, which is a set "
+    "of rules and can do very little: set a key such as ANTHROPIC_API_KEY, or name a model"
+)
 # Knobs of agents that travel in a model's extensions and are no vendor's body fields.
 _NOT_FOR_THE_WIRE = frozenset({"stream", "expose_reasoning"})
 
 
-def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> LLMProvider:
-    """The provider that serves ``model``, with ``model.name`` as its default.
+def make_provider(
+    model: Model, *, environ: Mapping[str, str] = os.environ, today: date | None = None
+) -> LLMProvider:
+    """The provider that serves ``model``, with the name ``settled`` on as its default.
 
     Raises AuthenticationError when there is no key, naming the variable to set, and ConfigError for a
-    provider that is not in the table.
+    provider that is not in the table and for a model that has been retired.
     """
-    if model.provider == "auto":
-        model = choose_model(environ)
+    model = settled(model, environ=environ, today=today)
     if model.provider == "offline":
         from ..llm.offline import OfflineProvider
 
@@ -55,13 +67,13 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
             "OpenAI's chat completions use Model.compatible(name, base_url=...)"
         )
     wire = _wire(model, vendor)
-    base_url, query = _address(model, vendor, environ)
+    base_url, query = _address(model, vendor, environ, wire)
     official = base_url == vendor.base_url or (vendor.whole and base_url.endswith(vendor.whole))
     options: dict[str, Any] = {
         "base_url": base_url,
         "query": query,
         "api_key": _api_key(model, vendor, base_url, environ),
-        "default_model": vendor.aliases.get(model.name, model.name),
+        "default_model": model.name,
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
         "max_retries": DEFAULT_MAX_RETRIES if model.max_retries is None else model.max_retries,
         "total_timeout": model.total_timeout,
@@ -77,6 +89,7 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
         # Quirks are those of the vendor's usual wire.
         **(vendor.quirks if wire == vendor.wire else {}),
         **(vendor.official_quirks if wire == vendor.wire and official else {}),
+        **(vendor.responses_quirks if wire == "responses" else {}),
     }
     if model.connect_timeout is not None:
         options["connect_timeout"] = model.connect_timeout
@@ -87,6 +100,41 @@ def make_provider(model: Model, *, environ: Mapping[str, str] = os.environ) -> L
     if wire == "anthropic" and model.prompt_cache is not None:
         options |= {"prompt_caching": True, "cache_ttl": model.prompt_cache}
     return _adapter(wire)(**options)
+
+
+def settled(model: Model, *, environ: Mapping[str, str] = os.environ, today: date | None = None) -> Model:
+    """``model`` under the name it is asked for on ``today`` (UTC), and what ``auto`` means here and now.
+
+    A name without a date whose model has been retired becomes that of its successor. A dated name is never
+    replaced: ConfigError says what its vendor names instead. The catalogue speaks for the vendor's service,
+    wherever a variable says that it is. At an address given with the model only a family's name, which no service
+    takes, is replaced: that server's models are its own.
+
+    A warning says once what was replaced, what ends within a month, and that ``auto`` found the offline model only.
+    """
+    day = today or _today()
+    if model.provider == "auto":
+        model = choose_model(environ, today=day)
+        if model.provider == "offline":
+            _warn_once(_NO_MODEL)
+        return model
+    vendor = VENDORS.get(model.provider)
+    if vendor is None or (model.api_base is not None and model.name not in vendor.families):
+        return model
+    meant = meaning(model.provider, model.name, day)
+    if meant.notice:
+        _warn_once(meant.notice)
+    return model if meant.name == model.name else replace(model, name=meant.name)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+@cache
+def _warn_once(notice: str) -> None:
+    """Log ``notice``, once in a process: many agents are made of one model."""
+    logger.warning(notice)
 
 
 def _wire(model: Model, vendor: Vendor) -> str:
@@ -117,7 +165,7 @@ def _adapter(wire: str) -> Callable[..., LLMProvider]:
     return OpenAICompatibleProvider
 
 
-def choose_model(environ: Mapping[str, str] = os.environ) -> Model:
+def choose_model(environ: Mapping[str, str] = os.environ, *, today: date | None = None) -> Model:
     """What ``Model.auto()`` means here and now.
 
     The first key found in the order of the table (ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or
@@ -128,7 +176,7 @@ def choose_model(environ: Mapping[str, str] = os.environ) -> Model:
     """
     for name, vendor in VENDORS.items():
         if vendor.default and any(environ.get(env, "").strip() for env in vendor.key_envs):
-            return Model(name, vendor.default)
+            return Model(name, stand_in(name, vendor.default, today or _today()))
     ollama, _ = _address(Model.ollama("any"), VENDORS["ollama"], environ)
     found = _first_ollama_model(ollama)
     return Model.ollama(found) if found else Model.offline()
@@ -141,7 +189,9 @@ def _structured(model: Model) -> dict[str, Any]:
     return {"structured": info.structured} if info is not None and known else {}
 
 
-def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _address(
+    model: Model, vendor: Vendor, environ: Mapping[str, str], wire: str = ""
+) -> tuple[str, dict[str, str]]:
     """The base URL, complete with what the vendor's addresses end in, and what goes with every request."""
     base_url = model.api_base or environ.get(vendor.base_url_env, "").strip() or vendor.base_url
     if not base_url:
@@ -155,6 +205,8 @@ def _address(model: Model, vendor: Vendor, environ: Mapping[str, str]) -> tuple[
     parts = urlsplit(base_url)
     if not vendor.path or parts.path.endswith(vendor.whole):
         return base_url, {}
+    if wire == "responses" and vendor.whole:
+        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + vendor.whole)), {}
     query = {name: environ.get(env, "").strip() or usual for name, (env, usual) in vendor.query.items()}
     path = parts.path.rstrip("/") + vendor.path.format(model=quote(model.name, safe=""))
     return urlunsplit(parts._replace(path=path)), query

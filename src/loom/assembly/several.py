@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import AuthenticationError
+from ..llm.base import as_provider
 from ..llm.fallback import Candidate, FallbackProvider, KeylessProvider, goes_on
 from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model
 from ..types import ChatMessage, Role, Usage
 from .prices import Pricer, pricer
-from .providers import choose_model, make_provider
+from .providers import make_provider, settled
 
 
 class Parts:
@@ -47,11 +48,11 @@ class Parts:
             return Candidate(provider, label=model.identifier)
         if isinstance(model, str):
             return self._single(Model.parse(model), spare)
-        return Candidate(model, label=self._label(Candidate(model).name, None))
+        live = as_provider(model)
+        return Candidate(live, label=self._label(Candidate(live).name, None))
 
     def _single(self, model: Model, spare: bool) -> Candidate:
-        if model.provider == "auto":
-            model = choose_model()
+        model = settled(model)
         label = self._label(model.identifier, pricer(model, needed=self._priced))
         try:
             return Candidate(make_provider(model), label=label)

@@ -1,6 +1,8 @@
 """The table of model vendors: one row each, read by ``providers``. Data only.
 
 A vendor that speaks a known wire is one row: where it is, which variables lead to it, what it does otherwise.
+Addresses, the version of Azure's API and defaults are facts about the world, read in the vendors' documentation in
+autumn 2026. A default is a model that the catalogue knows to live; the tests fail when one is about to end.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ from typing import Any
 class Vendor:
     """One row: which wire, where, which variables, which oddities.
 
-    ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
-    wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
-    in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
-    take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
-    too, for who asks for it.
+        ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
+        wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
+    <<<<<<< HEAD
+        in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
+        take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
+        too, for who asks for it, with ``responses_quirks``; below ``whole``, where there is one.
+    =======
+        in ``whole``), not at servers that imitate it. ``families`` are names in common use that the vendor does not
+        take: a living member of the family is asked for. ``keyless`` says that it may be asked without a key,
+        ``responses`` that it speaks OpenAI's Responses API too, for who asks for it.
+    >>>>>>> main
 
-    ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
-    ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
+        ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
+        ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
     """
 
     wire: str
@@ -31,12 +39,13 @@ class Vendor:
     default: str = ""
     quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     official_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    families: tuple[str, ...] = ()
     keyless: bool = False
     path: str = ""
     whole: str = ""
     query: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     responses: bool = False
+    responses_quirks: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def wires(self) -> dict[str, str]:
@@ -52,15 +61,15 @@ VENDORS: dict[str, Vendor] = {
         "https://api.anthropic.com",
         "ANTHROPIC_BASE_URL",
         ("ANTHROPIC_API_KEY",),
-        "claude-sonnet-4-20250514",
-        aliases={"claude-sonnet-4": "claude-sonnet-4-20250514", "claude-opus-4": "claude-opus-4-20250514"},
+        "claude-sonnet-4-6",
+        families=("claude-sonnet-4", "claude-opus-4"),
     ),
     "openai": Vendor(
         "openai",
         "https://api.openai.com/v1",
         "OPENAI_BASE_URL",
         ("OPENAI_API_KEY",),
-        "gpt-4o",
+        "gpt-5.6-terra",
         official_quirks={"max_tokens_field": "max_completion_tokens"},
         responses=True,
     ),
@@ -69,14 +78,14 @@ VENDORS: dict[str, Vendor] = {
         "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_BASE_URL",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        "gemini-2.5-flash",
+        "gemini-3.5-flash-lite",
     ),
     "deepseek": Vendor(
         "openai",
         "https://api.deepseek.com/v1",
         "DEEPSEEK_BASE_URL",
         ("DEEPSEEK_API_KEY",),
-        "deepseek-chat",
+        "deepseek-flash",
         # In thinking mode DeepSeek refuses a conversation with tools in which a reply lacks the field.
         quirks={"structured": "json", "reasoning_as": "reasoning_content", "reasoning_required": True},
         responses=True,
@@ -91,10 +100,10 @@ VENDORS: dict[str, Vendor] = {
     ),
     "minimax": Vendor(
         "openai",
-        "https://api.minimax.chat/v1",
+        "https://api.minimax.io/v1",
         "MINIMAX_BASE_URL",
         ("MINIMAX_API_KEY",),
-        "MiniMax-Text-01",
+        "MiniMax-M3",
         quirks={"structured": "json"},
     ),
     "groq": Vendor(
@@ -102,8 +111,10 @@ VENDORS: dict[str, Vendor] = {
         "https://api.groq.com/openai/v1",
         "GROQ_BASE_URL",
         ("GROQ_API_KEY",),
-        "llama-3.3-70b-versatile",
+        "openai/gpt-oss-120b",
         quirks={"structured": "json"},
+        responses=True,
+        responses_quirks={"encrypted_reasoning": False},
     ),
     "mistral": Vendor(
         "openai",
@@ -112,19 +123,24 @@ VENDORS: dict[str, Vendor] = {
         ("MISTRAL_API_KEY",),
         "mistral-small-latest",
         # Mistral counts streamed tokens unasked, and refuses fields it does not know.
-        quirks={"include_usage": False, "reasoning_as": "parts"},
+        quirks={
+            "include_usage": False,
+            "reasoning_as": "parts",
+            "documents_as": "document_url",
+            "short_call_ids": True,
+        },
     ),
     "openrouter": Vendor(
         "openai",
         "https://openrouter.ai/api/v1",
         "OPENROUTER_BASE_URL",
         ("OPENROUTER_API_KEY",),
-        "openai/gpt-4o",
+        "openai/gpt-5.6-terra",
         quirks={"reasoning_as": "reasoning_details"},
         responses=True,
     ),
     "xai": Vendor(
-        "openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4", responses=True
+        "openai", "https://api.x.ai/v1", "XAI_BASE_URL", ("XAI_API_KEY",), "grok-4.7", responses=True
     ),
     "together": Vendor(
         "openai",
@@ -159,6 +175,8 @@ VENDORS: dict[str, Vendor] = {
         path="/openai/deployments/{model}",
         whole="/openai/v1",
         query={"api-version": ("OPENAI_API_VERSION", "2024-10-21")},
+        responses=True,
+        responses_quirks={"key_header": "api-key"},
     ),
     "ollama": Vendor(
         "openai",

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import click
 from msgspec import Struct
 
 from ..errors import ConfigError, RecordNotFound
 from ..requests import Answer, Request
 from ..store.base import SessionStore
 from .asking import user_name
+from .piped import read_text
 from .settings import AgentOptions, AgentSettings
 from .stores import kept_settings, unfinished
+from .text import printable
 
 ALL = "all"
 """Stands for every open request that has no answer of its own."""
+
+PIPED = "-"
+"""Stands for an answer that comes from standard input."""
 
 
 class Answers(Struct, frozen=True, kw_only=True):
@@ -41,6 +47,10 @@ class Answers(Struct, frozen=True, kw_only=True):
             if request_id != ALL and ids.count(request_id) > 1:
                 raise ConfigError(f"request {request_id!r} is answered twice")
         values = {request_id: value for request_id, _, value in named}
+        if piped := [request_id for request_id, value in values.items() if value == PIPED]:
+            if len(piped) > 1:
+                raise ConfigError("standard input answers one question only")
+            values[piped[0]] = read_text(silence=None, note=_note).removesuffix("\n")
         return cls(approve=approve, deny=deny, reason=reason, values=values)
 
     @property
@@ -115,3 +125,7 @@ def settings_of(store: SessionStore, session_id: str, run_id: str, given: AgentO
             "resume it where it was started, or say how with --model, --root and the other options"
         )
     return AgentSettings.of_options(given)
+
+
+def _note(text: str) -> None:
+    click.echo(printable(text), err=True)

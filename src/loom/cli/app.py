@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 import click
+from click.exceptions import Exit
 
 from ..errors import LoomError, SessionBusy
 from . import exits
+from .streams import code_of
 from .text import printable
 
 COMMANDS = {
@@ -60,6 +63,13 @@ class LoomGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the arguments; ``--help`` and ``--version`` write here, to a reader who may have left."""
+        try:
+            return super().make_context(*args, **options)
+        except OSError as error:
+            raise Exit(code_of(error)) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. What may be expected to go wrong ends it with a line and a code, no traceback."""
         try:
@@ -77,9 +87,14 @@ class LoomGroup(click.Group):
             ctx.exit(exits.CANCELLED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # click's: whoever read our output has gone, which needs no words
-            _complain(ctx, error, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+                ctx.exit(code_of(error))  # whoever read our output has gone, which needs no words
+            _complain(ctx, error, _words_of(error))
             ctx.exit(exits.FAILED)
+
+
+def _words_of(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _complain(context: click.Context, error: Exception, text: str) -> None:
@@ -106,5 +121,22 @@ def command() -> None:
 
     \b
     Exit codes: 0 completed, 1 failed, 2 wrong usage or setup, 3 waiting for an answer,
-    4 a limit was reached, 130 cancelled.
+    4 a limit was reached, 130 cancelled, 141 whoever read the output has left.
     """
+
+
+def run(args: Sequence[str] | None) -> int:
+    """Run the command with these arguments (None: those of the process); its exit code."""
+    try:
+        code = command.main(args, prog_name="loom", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return exits.CANCELLED
+    except (
+        SystemExit
+    ) as left:  # how click answers a shell's completion, and leaves when nobody reads its help
+        cause = left.__context__
+        return code_of(cause) if isinstance(cause, OSError) else int(left.code or 0)
+    return code if isinstance(code, int) else exits.COMPLETED

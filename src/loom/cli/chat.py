@@ -20,6 +20,7 @@ from . import exits
 from .asking import is_interactive
 from .display import PeopleDisplay
 from .options import agent_options, answer_options, session_option, store_options
+from .piped import read_line
 from .settings import AgentOptions, AgentSettings
 from .stores import kept_settings, open_store, prompt_of, summaries, unfinished
 from .text import counted, money, one_line, printable, tokens
@@ -56,7 +57,7 @@ def command(
     \b
     Examples:
       loom chat
-      loom chat --session review --model anthropic:claude-sonnet-4 --root src
+      loom chat --session review --model anthropic:claude-sonnet-5-5 --root src
       loom chat --session review --ask 'Read'
     """
     settings = AgentSettings.of_options(AgentOptions(**options))
@@ -198,7 +199,7 @@ def _ask(prompt: str) -> str | None:
             return input(prompt)
         if sys.stdin.isatty():
             click.echo(prompt, nl=False, err=True)
-        line = sys.stdin.readline()
+        line = read_line(sys.stdin)
         return line.rstrip("\n") if line else None
     except EOFError:
         return None

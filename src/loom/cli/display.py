@@ -128,7 +128,7 @@ class PeopleDisplay:
         """See Display."""
         self.pause()
         if result.state is RunState.COMPLETED and not self._live:
-            sys.stdout.write(printable(result.output).rstrip("\n") + "\n")
+            sys.stdout.write(printable(result.unwrap()).rstrip("\n") + "\n")
             sys.stdout.flush()
         if result.error is not None and result.state not in (RunState.COMPLETED, RunState.CANCELLED):
             self.note(f"{result.error.code}: {result.error.message}", style="red")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from . import exits
 from .display import console_for
-from .health import Health, StoreHealth, examine
+from .health import Health, ModelHealth, StoreHealth, examine
 from .options import store_options
 from .text import counted, printable, printable_json
 
@@ -68,12 +68,22 @@ def _lines(health: Health) -> Iterator[Line]:
         yield "ok", "address", f"{name} is set"
     there = f"answers, with {health.ollama}" if health.ollama else "does not answer"
     yield "ok" if health.ollama else "--", "ollama", there
-    yield "ok", "model auto", health.auto
+    for model in health.models:
+        yield _model_line(model)
     yield from _store_lines(health.store)
     if health.problems:
         yield "!!", "broken", counted(len(health.problems), "problem")
     else:
         yield "ok", "all well", "nothing is broken"
+
+
+def _model_line(model: ModelHealth) -> Line:
+    name = f"model {model.named}"
+    if model.problem:
+        return "!!", name, model.problem
+    if model.notice:
+        return "--", name, f"{model.model}: {model.notice}"
+    return "ok", name, model.model if model.retires is None else f"{model.model}, until {model.retires}"
 
 
 def _store_lines(store: StoreHealth) -> Iterator[Line]:

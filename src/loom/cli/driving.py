@@ -17,7 +17,8 @@ async def follow(run: Run[str], display: Display, *, after: int = 0) -> RunResul
     """Show the run's events with a seq over ``after`` as they happen, and return what it came to.
 
     Ctrl-C cancels the run, which is settled and kept as cancelled; a second one does not wait for that and
-    raises KeyboardInterrupt. Raises LoomError for what kept the run from going on.
+    raises KeyboardInterrupt. Raises LoomError for what kept the run from going on, OSError when what happens can
+    no longer be shown: the run is then cancelled too, because nobody is left to work for.
     """
     try:
         with _interrupts(run) as stopping:
@@ -28,6 +29,9 @@ async def follow(run: Run[str], display: Display, *, after: int = 0) -> RunResul
             except SessionBusy:
                 if stopping:
                     raise KeyboardInterrupt from None  # it had not begun: there is no run to be cancelled
+                raise
+            except OSError:
+                await _stop(run, "whoever read the output has left")
                 raise
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
@@ -43,7 +47,7 @@ def _interrupts(run: Run[str]) -> Generator[list[asyncio.Task[None]]]:
 
     def interrupt() -> None:
         if not stopping:
-            stopping.append(loop.create_task(_stop(run)))
+            stopping.append(loop.create_task(_stop(run, "interrupted at the terminal")))
         elif follower is not None:
             follower.cancel()
 
@@ -58,8 +62,8 @@ def _interrupts(run: Run[str]) -> Generator[list[asyncio.Task[None]]]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _stop(run: Run[str]) -> None:
+async def _stop(run: Run[str], reason: str) -> None:
     try:
-        await run.cancel("interrupted at the terminal")
+        await run.cancel(reason)
     except LoomError:
         return  # whoever waits for the run is told

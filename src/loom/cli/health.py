@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -15,13 +16,18 @@ from msgspec import Struct
 
 from ..assembly.providers import choose_model
 from ..assembly.vendors import VENDORS
-from ..errors import LoomError, StoreError
+from ..config.model import Model
+from ..errors import ConfigError, LoomError, StoreError
+from ..llm.catalog import find_model
+from ..llm.catalog_names import meaning
 from ..store.base import SessionStore
 from ..store.schema import connect
 from .stores import is_lines, open_store
 
 _DISTRIBUTION = "loom-agent"
 _REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+).*?(?:extra\s*==\s*['\"](?P<extra>[\w-]+)['\"])?\s*$")
+_OF_OTHERS = ("all", "dev")
+"""Extras that are made of others, or for work on Loom itself: they say nothing about what works here."""
 _EVENTS_AT_ONCE = 1000
 
 
@@ -38,6 +44,19 @@ class StoreHealth(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class ModelHealth(Struct, frozen=True, kw_only=True):
+    """A model this machine is set up for: where it is named, when it ends, and what is to be said of it.
+
+    ``problem`` is empty unless it can no longer be asked.
+    """
+
+    named: str
+    model: str
+    retires: date | None = None
+    notice: str = ""
+    problem: str = ""
+
+
 class Health(Struct, frozen=True, kw_only=True):
     """Everything ``loom doctor`` says. ``keys`` tells for each variable whether it is set, never to what."""
 
@@ -50,6 +69,7 @@ class Health(Struct, frozen=True, kw_only=True):
     keys: Mapping[str, bool]
     addresses: Sequence[str]
     auto: str
+    models: Sequence[ModelHealth]
     ollama: str | None
     store: StoreHealth
     problems: Sequence[str]
@@ -59,11 +79,10 @@ async def examine(store_path: Path) -> Health:
     """Look at everything. Asks only this machine, and for at most a second whether an Ollama is there."""
     core, extras = requirements()
     store = await examine_store(store_path)
-    problems = [
-        f"{name} is not installed: pip install --force-reinstall {_DISTRIBUTION}"
-        for name in core
-        if core[name] is None
-    ]
+    auto, today = choose_model(), datetime.now(UTC).date()
+    models = [examine_model("auto", auto, today), *chosen_models(os.environ, today)]
+    problems = [f"{name} is not installed: pip install {name}" for name in core if core[name] is None]
+    problems += [model.problem for model in models if model.problem]
     if store.problem:
         problems.append(store.problem)
     return Health(
@@ -75,7 +94,8 @@ async def examine(store_path: Path) -> Health:
         extras=extras,
         keys={name: bool(os.environ.get(name, "").strip()) for name in _key_names()},
         addresses=[name for name in _address_names() if os.environ.get(name, "").strip()],
-        auto=choose_model().identifier,
+        auto=auto.identifier,
+        models=models,
         ollama=_ollama(),
         store=store,
         problems=problems,
@@ -91,7 +111,7 @@ def requirements() -> tuple[dict[str, str | None], dict[str, dict[str, str | Non
     extras: dict[str, dict[str, str | None]] = {}
     for line in metadata.requires(_DISTRIBUTION) or ():
         found = _REQUIREMENT.match(line)
-        if found is None:
+        if found is None or found["extra"] in _OF_OTHERS:
             continue
         belongs = core if found["extra"] is None else extras.setdefault(found["extra"], {})
         belongs[found["name"]] = _version(found["name"])
@@ -118,6 +138,28 @@ def _key_names() -> list[str]:
 def _address_names() -> list[str]:
     # Vendors that are one service over two wires share their variable.
     return list(dict.fromkeys(vendor.base_url_env for vendor in VENDORS.values() if vendor.base_url_env))
+
+
+def chosen_models(environ: Mapping[str, str], today: date) -> list[ModelHealth]:
+    """The model of ``LOOM_MODEL``, if one is named there and it is not one that stands alone."""
+    named = environ.get("LOOM_MODEL", "").strip()
+    if named in ("", "auto", "offline"):
+        return []
+    try:
+        return [examine_model("LOOM_MODEL", Model.parse(named), today)]
+    except ConfigError as error:
+        return [ModelHealth(named="LOOM_MODEL", model=named, problem=str(error))]
+
+
+def examine_model(named: str, model: Model, today: date) -> ModelHealth:
+    """When ``model`` ends, as far as that is known, and what asking for it on ``today`` would come to."""
+    info = find_model(model.provider, model.name)
+    retires = info.retires if info is not None else None
+    try:
+        notice = meaning(model.provider, model.name, today).notice
+    except ConfigError as error:
+        return ModelHealth(named=named, model=model.identifier, retires=retires, problem=str(error))
+    return ModelHealth(named=named, model=model.identifier, retires=retires, notice=notice)
 
 
 def _ollama() -> str | None:
@@ -178,7 +220,9 @@ def _check_pages(path: Path) -> None:
 
 async def _read_all(store: SessionStore) -> tuple[int, int, int]:
     runs = store.list_runs()
-    session_ids = {record.id for record in store.list_sessions()} | {run.session_id for run in runs}
+    session_ids = {record.id for record in store.list_sessions(children=True)} | {
+        run.session_id for run in runs
+    }
     events = left = 0
     for session_id in session_ids:
         left += len(await store.unfinished_runs(session_id))

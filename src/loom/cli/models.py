@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
 
 import click
 import msgspec
@@ -38,10 +39,11 @@ class ProviderLine(Struct, frozen=True, kw_only=True):
 
 
 class ModelLine(Struct, frozen=True, kw_only=True):
-    """A model of the catalogue with its price; None is unknown."""
+    """A model of the catalogue with its price; None is unknown. ``ended`` says that it no longer answers."""
 
     model: ModelInfo
     price: ListPrice | None
+    ended: bool
 
 
 @click.command("models")
@@ -53,7 +55,8 @@ def command(provider: str | None, as_json: bool) -> None:
 
     Of a key it is only said whether it is set. Without PROVIDER this machine is asked for a local Ollama, to say what
     auto means; nobody else is asked. Prices are list prices in US dollars for a million tokens and need the extra
-    pricing; what is not known is called unknown. Other models than those listed can be used just as well.
+    pricing; what is not known is called unknown. ENDS is the first day without the model, where its vendor has named
+    one, and what it names instead. Other models than those listed can be used just as well.
 
     \b
     Examples:
@@ -124,7 +127,11 @@ def _key(line: ProviderLine) -> str:
 
 
 def _show_models(provider: str, as_json: bool) -> None:
-    lines = [ModelLine(model=info, price=list_price(provider, info.name)) for info in known_models(provider)]
+    today = datetime.now(UTC).date()
+    lines = [
+        ModelLine(model=info, price=list_price(provider, info.name), ended=info.ended(today))
+        for info in known_models(provider)
+    ]
     if as_json:
         click.echo(printable_json(msgspec.json.encode(lines)))
     elif not lines:
@@ -139,12 +146,22 @@ def _show_models(provider: str, as_json: bool) -> None:
                 _count(line.model.max_output),
                 _price(line.price),
                 ", ".join(_capabilities(line.model)),
+                end_of(line.model, today),
             )
             for line in lines
         ]
-        _table(("MODEL", "CONTEXT", "OUTPUT", "$ PER MILLION", "CAPABILITIES"), rows)
+        _table(("MODEL", "CONTEXT", "OUTPUT", "$ PER MILLION", "CAPABILITIES", "ENDS"), rows)
         if not prices_installed():
             click.echo("\nPrices: pip install 'loom-agent[pricing]'", err=True)
+
+
+def end_of(info: ModelInfo, today: date) -> str:
+    """When a model ends or ended, and what its vendor names instead; empty while nothing is known of an end."""
+    instead = f"use {info.successor}" if info.successor else ""
+    if info.retires is None:
+        return instead
+    when = f"ended {info.retires}" if info.ended(today) else f"{info.retires}"
+    return ", ".join(filter(None, (when, instead)))
 
 
 def _count(tokens: int | None) -> str:

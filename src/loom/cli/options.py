@@ -47,7 +47,7 @@ agent_options = _together(
         "--model",
         callback=_no_blank,
         metavar="NAME",
-        help="provider:name such as openai:gpt-4o, or auto, or offline.  [default: $LOOM_MODEL, else auto]",
+        help="provider:name such as openai:gpt-5.6-terra, or auto, or offline.  [default: $LOOM_MODEL, else auto]",
     ),
     click.option(
         "--root",

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from ..errors import ConfigError, RecordNotFound
 from ..events import encode_event
-from ..store.base import SessionRecord, SessionStore
+from ..store.base import SessionRecord
 from . import exits
 from .answers import Answers, chosen_run, settings_of
 from .asking import is_interactive, user_name
+from .listing import list_sessions
 from .options import agent_options, answer_options, store_options
 from .settings import AgentOptions, AgentSettings
 from .stores import (
-    SessionSummary,
     open_existing,
     prompt_of,
     require_session,
-    summaries,
+    with_store,
 )
 from .text import counted, one_line, printable_json
-from .transcripts import as_data, as_markdown, event_line, readable, when
+from .transcripts import as_data, as_markdown, event_line, readable
 from .turns import make_display, open_desk
-
-T = TypeVar("T")
-
-
-def _with_store(store: SessionStore, work: Coroutine[Any, Any, T]) -> T:
-    async def and_close() -> T:
-        try:
-            return await work
-        finally:
-            await store.aclose()
-
-    return asyncio.run(and_close())
 
 
 @click.group("sessions", short_help="List, read, resume, fork, export and delete sessions.")
@@ -58,40 +44,7 @@ def command() -> None:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-@command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Write a JSON array.")
-@store_options
-def list_sessions(as_json: bool, store_path: Path) -> None:
-    """List the sessions, the one used last first: id, runs, state of the last run, when, and its prompt.
-
-    \b
-    Examples:
-      loom sessions list
-      loom sessions list --json | jq -r '.[] | select(.state == "waiting") | .id'
-    """
-    found: list[SessionSummary] = []
-    if store_path.exists():
-        store = open_existing(store_path)
-
-        async def work() -> list[SessionSummary]:
-            return summaries(store)
-
-        found = _with_store(store, work())
-    if as_json:
-        click.echo(printable_json(msgspec.json.encode(found)))
-    elif not found:
-        click.echo(f"No sessions in {store_path}. One is made by: loom run --session NAME TASK", err=True)
-    else:
-        width = max(len(one_line(summary.id, 40)) for summary in found)
-        for summary in found:
-            click.echo(_row(summary, width))
-
-
-def _row(summary: SessionSummary, width: int) -> str:
-    shown = one_line(summary.id, 40).ljust(width)
-    state = (summary.state or "-").replace("_", " ")
-    updated = when(summary.updated.timestamp())
-    return f"{shown}  {counted(summary.runs, 'run'):>7}  {state:<13}  {updated}  {one_line(summary.last_prompt, 60)}"
+command.add_command(list_sessions)
 
 
 @command.command("show")
@@ -126,7 +79,7 @@ def show(
             for line in (event_line(e) for e in events) if as_events else readable(events, whole=full):
                 click.echo(line)
 
-    _with_store(store, work())
+    with_store(store, work())
 
 
 @command.command("export")
@@ -160,7 +113,7 @@ def export(session_id: str, kind: str, output: Path | None, store_path: Path) ->
             return as_markdown(session_id, events)
         return printable_json(msgspec.json.encode(as_data(store, session_id, events))) + "\n"
 
-    text = _with_store(store, work())
+    text = with_store(store, work())
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -178,7 +131,12 @@ def export(session_id: str, kind: str, output: Path | None, store_path: Path) ->
 @click.option("--approve", multiple=True, metavar="ID|all", help="Approve a request. May be repeated.")
 @click.option("--deny", multiple=True, metavar="ID|all", help="Deny a request. May be repeated.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for --deny; the model is told.")
-@click.option("--answer", multiple=True, metavar="ID=VALUE", help="Answer a question. May be repeated.")
+@click.option(
+    "--answer",
+    multiple=True,
+    metavar="ID=VALUE",
+    help="Answer a question; a VALUE of - is read from standard input. May be repeated.",
+)
 @answer_options
 @agent_options
 @click.option(
@@ -237,7 +195,7 @@ def resume(
             result = await desk.resume(desk.agent.session(session_id), chosen, answers)
         return exits.code_of_state(result.state)
 
-    context.exit(_with_store(store, work()))
+    context.exit(with_store(store, work()))
 
 
 # --- keeping house ------------------------------------------------------------------------------------
@@ -275,7 +233,7 @@ def fork(session_id: str, at: int | None, new_id: str | None, store_path: Path) 
         store.save_session(SessionRecord(other.id, {"forked_from": session_id}))
         return other.id
 
-    click.echo(_with_store(store, work()))
+    click.echo(with_store(store, work()))
 
 
 @command.command("delete")
@@ -308,12 +266,12 @@ def delete(session_ids: tuple[str, ...], sure: bool, store_path: Path) -> None:
             store.delete_session(session_id)
             await store.release(lease)
 
-    described = _with_store(store, look())
+    described = with_store(store, look())
     if not sure:
         if not is_interactive():
             raise ConfigError("nobody is here to be asked; --yes deletes without asking")
         for line in described:
             click.echo(line, err=True)
         click.confirm(f"Delete {counted(len(session_ids), 'session')} for good?", abort=True, err=True)
-    _with_store(store, work())
+    with_store(store, work())
     click.echo(f"deleted {counted(len(session_ids), 'session')}", err=True)

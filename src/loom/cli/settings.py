@@ -10,12 +10,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..agent import Agent
-from ..assembly.providers import choose_model
+from ..assembly.providers import settled
 from ..config.abilities import Files, Web
 from ..config.model import Model
+from ..errors import ConfigError
 from ..hitl.base import Human
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime, RuntimeLimits
+from ..policies.rule_check import RuleCheck
 from ..safety.permissions import PermissionRule
 from ..store.base import SessionStore
 
@@ -53,7 +55,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         model = Model.parse(self.model)
         if model.provider == "auto":
-            model = choose_model()
+            model = settled(model)
         # Whoever reads the cost at the end of a run cannot pass a Price, and waited longer for the model.
         return replace(self, model=model.identifier), replace(model, price="auto")
 
@@ -63,8 +65,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.web:
             capabilities.append(Web.enabled())
         rules = (
-            *(PermissionRule.deny(pattern, "--deny-tool was given") for pattern in self.deny),
-            *(PermissionRule.ask(pattern, "--ask was given") for pattern in self.ask),
+            *(PermissionRule.deny(pattern, reason="--deny-tool was given") for pattern in self.deny),
+            *(PermissionRule.ask(pattern, reason="--ask was given") for pattern in self.ask),
         )
         limits = RuntimeLimits()
         if self.max_iterations is not None:
@@ -77,6 +79,19 @@ class AgentSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
             session_store=store,
             human=human,
         )
+
+    def rules_of(self, agent: Agent[str, Any]) -> list[tuple[str, RuleCheck]]:
+        """Each rule as it was given, with what it touches of ``agent``, which these settings declared.
+
+        Raises ConfigError for one that guards nothing: whoever denied ``raed`` believes that nothing can be read.
+        """
+        given = [*(f"--deny-tool {name!r}" for name in self.deny), *(f"--ask {name!r}" for name in self.ask)]
+        found = list(zip(given, agent.check(), strict=True))
+        for option, row in found:
+            if row.level == "error":
+                more = "" if self.web else "; --web adds those of the web"
+                raise ConfigError(f"{option}: {row.problem}{more}")
+        return found
 
 
 class AgentOptions(Struct, frozen=True, kw_only=True):

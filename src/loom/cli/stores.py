@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,8 @@ from ..errors import ConfigError, RecordNotFound, StoreError
 from ..store.base import RunRecord, SessionRecord, SessionStore
 from .options import DEFAULT_STORE
 from .settings import AgentSettings
+
+T = TypeVar("T")
 
 _KEPT = "cli"
 """The name under which a session's metadata holds the settings of its unfinished runs, by run id."""
@@ -44,6 +47,18 @@ def open_existing(path: Path) -> SessionStore:
     return open_store(path)
 
 
+def with_store(store: SessionStore, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work on a loop of its own and close the store."""
+
+    async def and_close() -> T:
+        try:
+            return await work
+        finally:
+            await store.aclose()
+
+    return asyncio.run(and_close())
+
+
 def make_folder(path: Path) -> None:
     """Our own folder, when the store stands in it: its owner's only, and no part of anybody's repository."""
     folder = path.parent
@@ -72,11 +87,14 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
 
 
 def summaries(store: SessionStore) -> list[SessionSummary]:
-    """All sessions, the one used last first."""
-    records = {record.id: record for record in store.list_sessions()}
+    """All sessions that belong to no other, the one used last first."""
+    everything = store.list_sessions(children=True)
+    records = {record.id: record for record in everything if record.parent is None}
+    children = {record.id for record in everything if record.parent is not None}
     runs: dict[str, list[RunRecord]] = {session_id: [] for session_id in records}
     for run in store.list_runs():
-        runs.setdefault(run.session_id, []).append(run)
+        if run.session_id not in children:
+            runs.setdefault(run.session_id, []).append(run)
     found = [_summary(session_id, records.get(session_id), of_it) for session_id, of_it in runs.items()]
     return sorted(found, key=lambda summary: summary.updated, reverse=True)
 

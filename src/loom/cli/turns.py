@@ -102,6 +102,9 @@ async def open_desk(
     human = choose_human(approve_all=approve_all, deny_all=deny_all, before=display.pause)
     agent = settings.declare(model, human=human, store=store)
     try:
+        for option, row in settings.rules_of(agent):
+            if row.level == "warning":
+                click.echo(f"{printable(option)}: {printable(row.problem)}", err=True)
         _ = agent.engine  # put together now, so that what is wrong with it is told before a run begins
         yield Desk(agent, settings, display, store_path)
     finally:

@@ -7,6 +7,7 @@ from .._door import hand_on
 if TYPE_CHECKING:
     from ..policies.governance import GovernancePolicy
     from ..policies.profile import Runtime, RuntimeLimits
+    from ..policies.rule_check import RuleCheck
     from ..safety.permissions import PermissionMode, PermissionRule
     from ..safety.veto import SafetyEvaluator, SafetyRule
     from .abilities import Files, Web
@@ -24,6 +25,7 @@ __all__ = [
     "PermissionRule",
     "Price",
     "RoutedModel",
+    "RuleCheck",
     "Runtime",
     "RuntimeLimits",
     "SafetyEvaluator",
@@ -44,6 +46,7 @@ __getattr__ = hand_on(
         "PermissionRule": "..safety.permissions",
         "Price": ".model",
         "RoutedModel": ".models",
+        "RuleCheck": "..policies.rule_check",
         "Runtime": "..policies.profile",
         "RuntimeLimits": "..policies.profile",
         "SafetyEvaluator": "..safety.veto",

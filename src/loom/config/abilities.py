@@ -10,6 +10,7 @@ from os import fspath
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..safety.declared import count, flag, seconds, text, texts
 from ..safety.network import read_proxy
 
 __all__ = ["Files", "Web"]
@@ -40,10 +41,11 @@ class Files:
                 "Files(read_only=False): writing files is not available in this version; "
                 "use Files(read_only=True), or give the agent a writing tool of your own with @tool"
             )
-        if not self.name:
-            raise ConfigError("Files(name=...) needs a name")
-        if self.max_read_bytes < 1024:
-            raise ConfigError(f"Files(max_read_bytes={self.max_read_bytes}) is too small; use 1024 or more")
+        text("the name of Files", self.name)
+        if self.root is not None and not isinstance(self.root, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"Files(root=...) must be a path, not {self.root!r:.80}")
+        count("Files(max_read_bytes=...)", self.max_read_bytes, least=1024)
+        flag("Files(respect_gitignore=...)", self.respect_gitignore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,11 @@ class Web:
     ca_bundle: str | None = None
 
     def __post_init__(self) -> None:
-        hosts: object = self.allow_hosts
-        if isinstance(hosts, str):
-            raise ConfigError(f"Web(allow_hosts={hosts!r}): give a tuple of hosts, ({hosts!r},)")
-        object.__setattr__(self, "allow_hosts", tuple(self.allow_hosts))
-        if not self.name:
-            raise ConfigError("Web(name=...) needs a name")
-        if self.max_bytes < 1 or self.timeout <= 0 or self.max_redirects < 0:
-            raise ConfigError("Web: max_bytes and timeout must be positive, max_redirects not negative")
+        object.__setattr__(self, "allow_hosts", texts("Web(allow_hosts=...)", self.allow_hosts))
+        text("the name of Web", self.name)
+        count("Web(max_bytes=...)", self.max_bytes)
+        seconds("Web(timeout=...)", self.timeout)
+        count("Web(max_redirects=...)", self.max_redirects, least=0)
         if self.proxy is not None:
             read_proxy(self.proxy)
         if self.ca_bundle is not None:

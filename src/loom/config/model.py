@@ -165,7 +165,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         _check_network(self)
         if not self.provider or not self.name:
-            raise ConfigError("a Model needs a provider and a name, such as Model.openai('gpt-4o')")
+            raise ConfigError("a Model needs a provider and a name, such as Model.openai('gpt-5.6-terra')")
         if self.api_key is not None and not isinstance(self.api_key, Secret):
             # The one write a frozen value gets, before anyone has seen it.
             _box(self, self.api_key)
@@ -206,18 +206,18 @@ class Model(Struct, frozen=True, omit_defaults=True):
             name = provider
         if not provider or not name:
             raise ConfigError(
-                f"a model is named 'provider:name', such as 'openai:gpt-4o', not {identifier!r}"
+                f"a model is named 'provider:name', such as 'openai:gpt-5.6-terra', not {identifier!r}"
             )
         return cls._declare(provider, name, **options)
 
     @classmethod
     def auto(cls) -> Self:
-        """Whatever is at hand: a key in the environment, else a local Ollama, else the offline model."""
+        """Whatever is at hand: a key in the environment, else a local Ollama, else, warned of, the offline model."""
         return cls("auto", "auto")
 
     @classmethod
     def offline(cls) -> Self:
-        """The embedded model: no key, no network, deterministic, and open about its limits."""
+        """The embedded model: no key, no network, deterministic. What it cannot do fails the run with OfflineError."""
         return cls("offline", "offline")
 
     @classmethod
@@ -249,12 +249,12 @@ class Model(Struct, frozen=True, omit_defaults=True):
         return cls._declare("qwen", name, **options)
 
     @classmethod
-    def deepseek(cls, name: str = "deepseek-chat", **options: Unpack[ModelOptions]) -> Self:
+    def deepseek(cls, name: str = "deepseek-flash", **options: Unpack[ModelOptions]) -> Self:
         """A DeepSeek model. Key: DEEPSEEK_API_KEY."""
         return cls._declare("deepseek", name, **options)
 
     @classmethod
-    def minimax(cls, name: str = "MiniMax-Text-01", **options: Unpack[ModelOptions]) -> Self:
+    def minimax(cls, name: str = "MiniMax-M3", **options: Unpack[ModelOptions]) -> Self:
         """A MiniMax model. Key: MINIMAX_API_KEY."""
         return cls._declare("minimax", name, **options)
 

@@ -15,11 +15,11 @@ from ..types import ChatMessage
 from .model import Model
 
 if TYPE_CHECKING:
-    from ..llm.base import LLMProvider
+    from ..llm.base import SupportsChat
 
 __all__ = ["AnyModel", "FallbackModel", "RoutedModel"]
 
-AnyModel: TypeAlias = "Model | FallbackModel | RoutedModel | LLMProvider | str"
+AnyModel: TypeAlias = "Model | FallbackModel | RoutedModel | SupportsChat | str"
 """What an agent takes as its model."""
 
 
@@ -39,9 +39,9 @@ class FallbackModel:
     ``ModelReplied.model`` and ``attempts``. With ``max_cost`` every model needs a price. Raises ConfigError for
     values that cannot work.
 
-    >>> model = FallbackModel([Model.openai("gpt-4o", max_retries=0), "anthropic:claude-sonnet-4-20250514"])
+    >>> model = FallbackModel([Model.openai("gpt-5.6-terra", max_retries=0), "anthropic:claude-sonnet-5-5"])
     >>> model.identifier
-    'fallback(openai:gpt-4o, anthropic:claude-sonnet-4-20250514)'
+    'fallback(openai:gpt-5.6-terra, anthropic:claude-sonnet-5-5)'
     """
 
     models: Sequence[AnyModel]
@@ -80,12 +80,12 @@ class RoutedModel:
 
     >>> from loom.routing import ModelStrengths
     >>> model = RoutedModel(
-    ...     models={"quick": Model.groq("llama-3.3-70b-versatile"), "deep": "anthropic:claude-opus-4"},
+    ...     models={"quick": Model.groq("openai/gpt-oss-20b"), "deep": "anthropic:claude-opus-4-8"},
     ...     strengths={"quick": ModelStrengths(speed=9, cost=1), "deep": ModelStrengths(reasoning=9, coding=9)},
     ...     default="quick",
     ... )
     >>> model.identifier
-    'routed(quick: groq:llama-3.3-70b-versatile, deep: anthropic:claude-opus-4)'
+    'routed(quick: groq:openai/gpt-oss-20b, deep: anthropic:claude-opus-4-8)'
     """
 
     choose: Callable[[list[ChatMessage]], str | Awaitable[str | None] | None] | None = None
@@ -153,7 +153,10 @@ def _checked(owner: str, model: Any) -> AnyModel:
     if isinstance(model, Model | FallbackModel | RoutedModel):
         return model
     if callable(getattr(model, "chat", None)) and not isinstance(model, type):
-        provider: LLMProvider = model
+        from ..llm.base import as_provider  # most declarations name no live provider
+
+        as_provider(model)
+        provider: SupportsChat = model
         return provider
     raise ConfigError(
         f"{owner} cannot ask {model!r}: give Model.anthropic(...), 'provider:name' or a provider object"

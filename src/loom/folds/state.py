@@ -23,6 +23,7 @@ from ..events import (
     Outcome,
     QualityJudged,
     RequestAnswered,
+    RequestExpired,
     RequestOpened,
     RequestWithdrawn,
     RunFinished,
@@ -79,13 +80,15 @@ class Call(Struct, frozen=True):
     outcome: Outcome | None = None
     result: ToolResult | None = None
     children: tuple[str, ...] = ()
+    concurrency_safe: bool = False
 
 
 class State(Struct, frozen=True, kw_only=True):
     """A run so far. ``own`` is the position in ``transcript`` where this run's messages begin.
 
     ``spent_cost`` is the money that is known to be spent, and estimates of the rest. It is all known while
-    ``priced``; while ``unpriced`` some of it has neither price nor estimate.
+    ``priced``; while ``unpriced`` some of it has neither price nor estimate. ``called`` is how many calls of each
+    tool were entered and have their result.
     """
 
     run_id: str = ""
@@ -98,6 +101,7 @@ class State(Struct, frozen=True, kw_only=True):
     own: int = 0
     iterations: int = 0
     tool_calls: int = 0
+    called: dict[str, int] = {}
     usage: Usage = Usage()
     spent_cost: float = 0.0
     priced: bool = True
@@ -115,6 +119,7 @@ class State(Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     limit: LimitReached | None = None
     cancelling: bool = False
+    cancel_reason: str = ""
     denied: tuple[str, ...] = ()
     streak: int = 0
     streak_of: bytes = b""
@@ -137,7 +142,31 @@ class State(Struct, frozen=True, kw_only=True):
     @property
     def resting(self) -> bool:
         """True when nothing goes on because people are asked."""
-        return bool(self.requests) and all(c.phase in (Phase.WAITING, Phase.FINISHED) for c in self.calls)
+        if not self.requests:
+            return False
+        still = (Phase.WAITING, Phase.FINISHED, Phase.ALLOWED)
+        return all(call.phase in still for call in self.calls) and not self.ready
+
+    @property
+    def ready(self) -> tuple[Call, ...]:
+        """The allowed calls that may be entered now, in order.
+
+        A call that must run in order does not pass an earlier one that was entered and has no result yet: its
+        question, or the question what became of it after a crash, comes first.
+        """
+        ready: list[Call] = []
+        held = False
+        for call in self.calls:
+            if call.phase is Phase.ALLOWED and (call.concurrency_safe or not held):
+                ready.append(call)
+            elif call.attempt and call.phase is not Phase.FINISHED and not call.concurrency_safe:
+                held = True
+        return tuple(ready)
+
+    @property
+    def expired(self) -> tuple[Request, ...]:
+        """The open requests whose time was up when the run was last heard of."""
+        return tuple(r for r in self.requests if r.expires_at is not None and r.expires_at < self.last_at)
 
     @property
     def unsettled(self) -> tuple[Call, ...]:
@@ -170,10 +199,9 @@ def apply(state: State, event: Event) -> State:
     if change is None:
         return state
     changed = change(state, event)
-    works = _TIMED.get(type(event))
-    if works is None:
+    if type(event) not in ENDS_WORK:
         return changed
-    passed = max(0.0, event.at - state.last_at) if works and not state.resting else 0.0
+    passed = 0.0 if state.resting else event.worked
     return replace(changed, last_at=event.at, active_seconds=changed.active_seconds + passed)
 
 
@@ -210,7 +238,7 @@ def _run_resumed(state: State, event: RunResumed) -> State:
 
 
 def _cancel_requested(state: State, event: CancelRequested) -> State:
-    return replace(state, cancelling=True)
+    return replace(state, cancelling=True, cancel_reason=state.cancel_reason or event.reason)
 
 
 def _limit_reached(state: State, event: LimitReached) -> State:
@@ -269,7 +297,16 @@ def _tool_decided(state: State, event: ToolDecided) -> State:
         return replace(state, denied=(*state.denied, event.call_id))
     call = state.call(event.call_id)
     arguments = call.arguments if event.arguments is None else event.arguments
-    return _with_call(state, replace(call, phase=Phase.ALLOWED, arguments=arguments, digest=event.digest))
+    return _with_call(
+        state,
+        replace(
+            call,
+            phase=Phase.ALLOWED,
+            arguments=arguments,
+            digest=event.digest,
+            concurrency_safe=event.concurrency_safe,
+        ),
+    )
 
 
 def _tool_parked(state: State, event: ToolParked) -> State:
@@ -287,7 +324,10 @@ def _tool_finished(state: State, event: ToolFinished) -> State:
     )
     requests = tuple(request for request in state.requests if request.call_id != call.id)
     spent = state.tool_calls + (call.attempt > 0)
-    state = _with_call(replace(state, tool_calls=spent, requests=requests), call)
+    called = state.called
+    if call.attempt > 0:
+        called = {**called, call.name: called.get(call.name, 0) + 1}
+    state = _with_call(replace(state, tool_calls=spent, called=called, requests=requests), call)
     return _close_round(state) if all(c.phase is Phase.FINISHED for c in state.calls) else state
 
 
@@ -308,9 +348,8 @@ def _close_round(state: State) -> State:
 
 def _result_message(call: Call) -> ChatMessage:
     result = call.result or ToolResult()
-    content = result.content_parts or result.text
     return ChatMessage(
-        Role.TOOL, content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
+        Role.TOOL, result.content, tool_call_id=call.id, name=call.name, is_error=call.outcome != "ok"
     )
 
 
@@ -375,6 +414,19 @@ def _request_withdrawn(state: State, event: RequestWithdrawn) -> State:
     return replace(state, requests=tuple(r for r in state.requests if r.id != event.request_id))
 
 
+def _request_expired(state: State, event: RequestExpired) -> State:
+    """The question is gone, and who asked it is where it was before asking."""
+    request = next((r for r in state.requests if r.id == event.request_id), None)
+    state = _request_withdrawn(state, event)
+    if request is None or not request.call_id:
+        return state
+    call = state.call(request.call_id)
+    if not request.digest:
+        return _with_call(state, replace(call, phase=Phase.ALLOWED))
+    # An attempt of unknown fate is asked about again; it must not come to the gates as if it were new.
+    return _with_call(state, replace(call, phase=Phase.STARTED if call.attempt else Phase.REQUESTED))
+
+
 def _with_call(state: State, changed: Call) -> State:
     return replace(state, calls=tuple(changed if call.id == changed.id else call for call in state.calls))
 
@@ -396,20 +448,23 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     RequestOpened: _request_opened,
     RequestAnswered: _request_answered,
     RequestWithdrawn: _request_withdrawn,
+    RequestExpired: _request_expired,
 }
 
-_TIMED: dict[type[Event], bool] = {
-    RunStarted: False,
-    RunResumed: False,
-    RequestAnswered: True,
-    ModelReplied: True,
-    ToolFinished: True,
-    ToolParked: True,
-    ChildFinished: True,
-    RequestOpened: True,
-    ErrorRaised: True,
-    CancelRequested: True,
-    LimitReached: True,
-    RunFinished: True,
-}
-"""The events up to which time counts: False where a run begins anew."""
+ENDS_WORK = frozenset(
+    {
+        RunStarted,
+        RunResumed,
+        RequestAnswered,
+        ModelReplied,
+        ToolFinished,
+        ToolParked,
+        ChildFinished,
+        RequestOpened,
+        ErrorRaised,
+        CancelRequested,
+        LimitReached,
+        RunFinished,
+    }
+)
+"""The events up to which working time counts; the others carry none."""

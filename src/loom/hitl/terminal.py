@@ -32,8 +32,8 @@ class TerminalHuman:
     async def ask(self, request: Request) -> Answer | None:
         """See Human. Leaving (Ctrl-D) gives no answer."""
         stdin = self._stdin or sys.stdin
-        if self._read is None and not stdin.isatty():
-            return None
+        if self._read is None and (stdin is None or not stdin.isatty()):
+            return None  # closed, or no terminal: a service's
         if self._one_at_a_time is None:
             self._one_at_a_time = asyncio.Lock()
         async with self._one_at_a_time:

@@ -10,11 +10,12 @@ from ..errors import ToolError
 from ..events import Event, RequestOpened
 from ..folds.state import Call, State
 from ..safety.permissions import Ruling
-from ..types import ErrorInfo, ToolResult, to_json
+from ..types import ErrorInfo, ToolResult, error_text, to_json
 from .case import Case, finished, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .foreign import passes
+from .repeats import call_limit
 from .toolpath import allow, deny, permission, rate_limit, veto
 
 logger = logging.getLogger("loom.tools")
@@ -37,11 +38,15 @@ def _answered(case: Case) -> list[Event]:
     if answer.verdict == "answer":
         text = answer.value if isinstance(answer.value, str) else to_json(answer.value)
         return [finished(call, "ok", ToolResult(text, metadata={"answered_by": answer.by}))]
+    # guard: tests/kernel/test_approvals.py
     if not receipt_holds(case):
         return [RequestOpened(request=approval_request(case, STALE))]
     ruling = veto(case)
+    # guard: tests/kernel/test_approvals.py -k after_the_question
     if ruling.action != "deny" and permission(case).action == "deny":
         ruling = permission(case)
+    if ruling.action != "deny":
+        ruling = call_limit(case)
     if ruling.action != "deny":
         ruling = rate_limit(case)
     if ruling.action == "deny":
@@ -69,7 +74,7 @@ async def recover(scope: Scope, state: State, call: Call) -> list[Event] | None:
     try:
         case = open_case(scope, state, call)
     except ToolError as error:
-        return _unknown_outcome(call, str(error))
+        return _unknown_outcome(call, error_text(error))
     if case.spec.repeatable:
         forbidden = next((r for r in (permission(case), veto(case)) if r.action == "deny"), None)
         return _unknown_outcome(call, forbidden.reason) if forbidden else None

@@ -31,6 +31,7 @@ from ..llm.base import (
     ReplyBuilder,
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
+    close_stream,
 )
 from ..requests import Request
 from ..safety.display import encodable
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[Event | list[Event], None]:
     """Pass the gates, ask, and yield deltas and then the reply with the calls it makes."""
     messages: Sequence[ChatMessage] = render(scope.engine, state)
-    if scope.engine.hooks:
+    if any(scope.gatekeepers):
         refusal, edited = await _gates(scope, state, messages)
         if refusal is not None:
             yield [refusal]
@@ -59,7 +60,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     if (stopped := _held_back(scope)) is not None:
         yield [stopped]
         return
-    iteration, asked_at = state.iterations + 1, scope.engine.clock()
+    iteration, asked_at = state.iterations + 1, scope.engine.pace()
     yield ModelRequested(iteration=iteration, messages=len(messages))
     response: ChatResponse | None = None
     said: list[ProviderEvent] = []
@@ -68,7 +69,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
             growing = _growing(scope)
-            async with _closing(scope.engine.provider.chat_stream(messages, **_options(scope))) as stream:
+            async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
                     if isinstance(event, ChatResponse):
                         response = event
@@ -82,7 +83,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
                         yield told
             response = response or _put_together(said, scope.engine.model or "")
         else:
-            response = await scope.engine.provider.chat(messages, **_options(scope))
+            response = await scope.provider.chat(messages, **_options(scope))
     except LoomError as error:
         yield [spent_in_vain(scope, messages, said, error)]
         return
@@ -133,9 +134,7 @@ async def _closing(
     try:
         yield stream
     finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
+        await close_stream(stream)
 
 
 def _put_together(said: list[ProviderEvent], model: str) -> ChatResponse:
@@ -176,7 +175,7 @@ def _replied(
         stop_reason=reply.stop_reason,
         model=reply.model or scope.engine.model or "",
         cost=spent.cost,
-        duration_ms=int((scope.engine.clock() - asked_at) * 1000),
+        duration_ms=int((scope.engine.pace() - asked_at) * 1000),
         attempts=spent.attempts if any(attempt.error for attempt in spent.attempts) else (),
         estimated_cost=spent.estimated_cost,
     )
@@ -193,22 +192,35 @@ def _replied(
 async def _gates(
     scope: Scope, state: State, messages: Sequence[ChatMessage]
 ) -> tuple[Event | None, Sequence[ChatMessage]]:
-    """Ask ``before_run`` (once, before the first call) and ``before_llm``: what stops the run, the messages."""
-    hooks = scope.engine.hooks
+    """Ask ``before_run`` (once, before the first call) and ``before_llm``: what stops the run, the messages.
+
+    Those of the runs above are asked too.
+    """
     names = ("before_run", "before_llm") if state.iterations == 0 else ("before_llm",)
     for name in names:
-        payload = _gate_payload(name, scope, state, messages)
-        outcome = await hooks.gate(name, payload, argument_key="messages")
-        origin = f"{name}:{state.iterations}"
-        if outcome.decision is HookDecision.DENY:
-            said = encodable(str(outcome.message or "no reason given"))
-            error = ErrorInfo("denied", f"a {name} hook refused: {said}")
-            return ErrorRaised(error=error), messages
-        if outcome.decision is HookDecision.ASK and origin not in state.cleared:
-            return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
-        if isinstance(outcome.arguments, list):
-            messages = outcome.arguments
+        for above, hooks in enumerate(scope.gatekeepers):
+            payload = _gate_payload(name, scope, state, messages)
+            outcome = await hooks.gate(name, payload, argument_key="messages")
+            origin = f"{name}:{state.iterations}:{above}" if above else f"{name}:{state.iterations}"
+            if outcome.decision is HookDecision.DENY:
+                said = encodable(str(outcome.message or "no reason given"))
+                error = ErrorInfo("denied", f"a {name} hook refused: {said}")
+                return ErrorRaised(error=error), messages
+            if outcome.decision is HookDecision.ASK and origin not in state.cleared:
+                return RequestOpened(request=_gate_request(scope, state, origin, outcome.message)), messages
+            edited: Any = outcome.arguments
+            if edited is not None:
+                if (fault := _no_messages(edited)) is not None:
+                    return ErrorRaised(error=ErrorInfo("hook_error", f"a {name} hook {fault}")), messages
+                messages = edited
     return None, messages
+
+
+def _no_messages(edited: Any) -> str | None:
+    """Why what a hook gives as messages are none."""
+    if isinstance(edited, list | tuple) and all(isinstance(one, ChatMessage) for one in edited):  # pyright: ignore[reportUnknownVariableType]  # foreign
+        return None
+    return f"gave {edited!r:.200} as messages, which is no list of ChatMessage"
 
 
 def _gate_payload(name: str, scope: Scope, state: State, messages: Sequence[ChatMessage]) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from math import inf
 from typing import Any
 
 from ..tools.base import GOES_ON, ToolContext
 from .case import Case
+from .engine import Scope
 
 logger = logging.getLogger("loom.tools")
 
@@ -21,32 +23,42 @@ _left: set[asyncio.Task[None]] = set()
 """Tasks left behind, until they end: the event loop alone would not keep them alive."""
 
 
+INSIDE: ContextVar[tuple[Scope, ...]] = ContextVar("loom_inside", default=())
+"""The scopes of the run whose tool is at work here and of those above it; empty outside of tools."""
+
+
 class Attempt:
     """A call that was entered. ``over`` when there is nothing more to wait for; ``tell`` is called then.
 
     It ended with ``error`` or, when that is None, with ``result``. ``expired`` says that its time was up,
     ``left`` that it goes on although it was told to stop; whatever it comes to then is heard by nobody.
+    ``delay`` is how many seconds pass before the tool is entered; its timeout counts from then.
     """
 
     __slots__ = (
-        "_context", "_loop", "_tell", "_timer", "_told", "_work", "began", "case", "error", "expired", "left",
+        "_context", "_delay", "_loop", "_tell", "_timer", "_told", "_work", "began", "case", "error", "expired", "left",
         "over", "result", "seconds",
     )  # fmt: skip
 
-    def __init__(self, case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, case: Case, context: ToolContext[Any] | None, tell: Callable[[], None], delay: float = 0.0
+    ) -> None:
         engine = case.scope.engine
         self.case = case
         self.seconds = engine.tool_timeout if case.spec.timeout is None else case.spec.timeout
-        self.began = engine.clock()
+        self.began = engine.pace()
         self.result: Any = None
         self.error: BaseException | None = None
         self.expired = self.left = self.over = self._told = False
         self._context = context
         self._tell = tell
+        self._delay = delay
         self._loop = asyncio.get_running_loop()
         self._work: asyncio.Task[None] = self._loop.create_task(self._enter(), name=f"loom {case.spec.name}")
         self._work.add_done_callback(self._ended)
-        self._timer = None if self.seconds == inf else self._loop.call_later(self.seconds, self._expire)
+        self._timer = (
+            None if self.seconds == inf else self._loop.call_later(delay + self.seconds, self._expire)
+        )
 
     @property
     def stopped(self) -> bool:
@@ -70,7 +82,10 @@ class Attempt:
 
     async def _enter(self) -> None:
         case = self.case
+        INSIDE.set(case.scope.chain)
         try:
+            if self._delay:
+                await asyncio.sleep(self._delay)
             in_context = getattr(case.handler, "invoke_in_context", None)
             if in_context is not None:
                 result = await in_context(case.arguments, self._context)

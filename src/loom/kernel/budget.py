@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
+from ..folds.state import Phase, State
 from ..types import Limits, Usage
 from .steps import Stop
 
@@ -24,6 +25,7 @@ class Budget:
         "_rested",
         "_resting",
         "_since",
+        "_taken_over",
         "cost",
         "deepest",
         "estimated",
@@ -50,6 +52,37 @@ class Budget:
         self._resting = 0
         self._since = 0.0
         self._rested = 0.0
+        self._taken_over: set[str] = set()
+
+    @classmethod
+    def of(cls, state: State, limits: Limits, parent: Budget | None = None, *, depth: int = 0) -> Budget:
+        """The budget of a run that stands as ``state`` says; what it spent before is drawn from above, once."""
+        budget = cls(limits, parent, depth=depth)
+        under_way = sum(1 for call in state.calls if call.attempt and call.phase is not Phase.FINISHED)
+        budget.iterations = state.iterations + state.child_iterations
+        budget.tool_calls = state.tool_calls + under_way
+        budget.tokens = state.usage.total_tokens
+        budget.estimated = state.usage.estimated
+        budget.cost, budget.unpriced = state.spent_cost, state.unpriced
+        budget._taken_over = {child for call in state.calls for child in call.children}
+        if parent is not None:
+            parent.take_over(state.run_id, budget)
+        return budget
+
+    def take_over(self, run_id: str, spent: Budget) -> None:
+        """Charge what a child of that id has spent so far, here and above, unless it was charged already."""
+        if run_id in self._taken_over:
+            return
+        self._taken_over.add(run_id)
+        here: Budget | None = self
+        while here is not None:
+            here.iterations += spent.iterations
+            here.tool_calls += spent.tool_calls
+            here.tokens += spent.tokens
+            here.estimated = here.estimated or spent.estimated
+            here.cost += spent.cost
+            here.unpriced = here.unpriced or spent.unpriced
+            here = here.parent
 
     @contextmanager
     def resting(self) -> Generator[None, None, None]:

@@ -1,24 +1,21 @@
-"""Running the calls of one reply: safe ones together, others in order, all with their results in place.
-
-Which calls may run is decided in ``kernel/toolpath.py``; here is how they run beside each other.
-"""
+"""Running calls beside each other. Which may run is decided in ``kernel/toolpath.py``, which together in ``steps``."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any
 
-from ..errors import ToolError
+from ..errors import StoreError, ToolError
 from ..events import Event, RequestOpened, ToolFinished, ToolStarted
 from ..folds.state import Call, State
-from ..tools.base import ToolContext, ToolHandler
+from ..tools.base import ToolContext, ToolHandler, Unsaved
 from .attempt import Attempt
 from .case import Case, open_case, refused_result
 from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
+from .repeats import Retry, retry_of
 from .toolpath import execute, observe
 
 Batch = list[Event]
@@ -27,13 +24,15 @@ Batch = list[Event]
 class Feed:
     """What running tools post, for the loop to pick up. Bounded in nothing: events are small and picked up at once.
 
-    ``open`` are the ids of the calls that may still post; what a call posts after its end goes nowhere.
+    ``open`` are the ids of the calls that may still post; what a call posts after its end goes nowhere. ``unsaved``
+    is why a run that one of them drives could not be written down.
     """
 
-    __slots__ = ("_kept", "_live", "_stirred", "_waiter", "open")
+    __slots__ = ("_kept", "_live", "_stirred", "_waiter", "open", "unsaved")
 
     def __init__(self) -> None:
         self.open: set[str] = set()
+        self.unsaved: StoreError | None = None
         self._live: list[Event] = []
         self._kept: list[Event] = []
         self._stirred = False
@@ -70,51 +69,72 @@ class Feed:
 
 
 async def run_calls(scope: Scope, state: State, calls: Sequence[Call]) -> AsyncGenerator[Event | Batch]:
-    """Run allowed calls and yield batches of events; each batch is durable when this goes on.
+    """Run allowed calls at once and yield batches of events; each batch is durable when this goes on.
 
     Left early, it returns when every tool has stopped or was left behind, and ``scope.late`` has what came of them.
+    Raises the StoreError of a run that one of them drives, when what the others came to has been yielded.
     """
-    for group in _groups(scope, calls):
-        cases: list[Case] = []
-        opening: list[Event] = []
-        for call in group:
-            case_or_event = _prepare(scope, state, call)
-            if isinstance(case_or_event, Case):
-                cases.append(case_or_event)
-            else:
-                opening.append(case_or_event)
-        opening += [_started(case) for case in cases]
-        yield opening
-        feed = Feed()
-        pending = [_begin(scope, case, feed) for case in cases]
-        try:
-            while pending:
-                await feed.stirred()
-                # First what is not kept: whoever listens may leave there, and nothing taken may be lost by that.
-                for event in feed.live():
-                    yield event
-                if kept := await _picked_up(feed, pending):
-                    yield kept
-        finally:
-            if pending:
-                await _break_off(scope, feed, pending)
+    cases: list[Case] = []
+    opening: list[Event] = []
+    for call in calls:
+        case_or_event = _prepare(scope, state, call)
+        if isinstance(case_or_event, Case):
+            cases.append(case_or_event)
+        else:
+            opening.append(case_or_event)
+    opening += [_started(case) for case in cases]
+    yield opening
+    feed = Feed()
+    pending = [_begin(scope, case, feed) for case in cases]
+    try:
+        while pending and feed.unsaved is None:
+            await feed.stirred()
+            # First what is not kept: whoever listens may leave there, and nothing taken may be lost by that.
+            for event in feed.live():
+                yield event
+            kept, again = await _picked_up(feed, pending)
+            if kept:
+                yield kept
+            pending += [_begin(scope, retry.case, feed, retry.delay) for retry in again]
+        for event in feed.live():
+            yield event
+    finally:
+        if pending:
+            await _break_off(scope, feed, pending)
+    if feed.unsaved is not None:
+        late, scope.late = scope.late, []
+        if late:
+            yield late
+        raise feed.unsaved
 
 
-def _begin(scope: Scope, case: Case, feed: Feed) -> Attempt:
+def _begin(scope: Scope, case: Case, feed: Feed, delay: float = 0.0) -> Attempt:
     feed.open.add(case.call.id)
     context = _context(scope, case, feed) if _wants_context(case.handler) else None
-    return execute(case, context, feed.wake)
+    return execute(case, context, feed.wake, delay)
 
 
-async def _picked_up(feed: Feed, pending: list[Attempt]) -> list[Event]:
-    """What is to be kept: what was posted, and what came of the calls that are over, then pending no more."""
+async def _picked_up(feed: Feed, pending: list[Attempt]) -> tuple[list[Event], list[Retry]]:
+    """What is to be kept: what was posted, and what came of the calls that are over, then pending no more.
+
+    Also the calls that failed and are entered again, once that is kept.
+    """
     over = [attempt for attempt in pending if attempt.over]
-    seen = [event for attempt in over for event in await observe(attempt)]
+    seen: list[Event] = []
+    again: list[Retry] = []
+    for attempt in over:
+        if isinstance(attempt.error, Unsaved):
+            feed.unsaved = attempt.error.error
+        elif (retry := retry_of(attempt)) is not None:
+            seen += retry.events
+            again.append(retry)
+        else:
+            seen += await observe(attempt)
     # Only from here on is anything taken: observing may wait for the disk, and be cancelled then.
     for attempt in over:
         feed.open.discard(attempt.case.call.id)
         pending.remove(attempt)
-    return [*feed.kept(), *seen]
+    return [*feed.kept(), *seen], again
 
 
 def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
@@ -124,7 +144,7 @@ def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
         return refused_result(call, error)
     if not receipt_holds(case):
         return RequestOpened(request=approval_request(case, STALE))
-    if (stop := scope.budget.reserve(tool_calls=1)) is not None:
+    if not call.attempt and (stop := scope.budget.reserve(tool_calls=1)) is not None:
         return refused_result(call, ToolError(f"the budget above this run is used up: {stop.limit}"))
     return case
 
@@ -132,20 +152,6 @@ def _prepare(scope: Scope, state: State, call: Call) -> Case | Event:
 def _started(case: Case) -> ToolStarted:
     call = case.call
     return ToolStarted(call_id=call.id, name=call.name, idempotency_key=call.key, attempt=call.attempt + 1)
-
-
-def _groups(scope: Scope, calls: Sequence[Call]) -> Iterator[list[Call]]:
-    """Neighbours that are safe together form one group; every other call is a group of its own."""
-
-    def safe(call: Call) -> bool:
-        handler = scope.engine.tools.get(call.name)
-        return handler is not None and handler.tool.concurrency_safe
-
-    for together, group in groupby(calls, key=safe):
-        if together:
-            yield list(group)
-        else:
-            yield from ([call] for call in group)
 
 
 async def _break_off(scope: Scope, feed: Feed, pending: list[Attempt]) -> None:

@@ -6,26 +6,32 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from ..errors import StoreError, ToolArgumentsError, ToolError, ToolNotFoundError, ToolPermissionError
+from ..errors import (
+    StoreError,
+    ToolArgumentsError,
+    ToolError,
+    ToolExecutionError,
+    ToolNotFoundError,
+    ToolPermissionError,
+)
 from ..events import Outcome, ToolFinished
 from ..folds.state import Call, Phase, State
 from ..safety.receipts import effect_digest
-from ..safety.schema import validate_arguments
 from ..tools.base import ToolHandler
-from ..types import ErrorInfo, ToolResult, ToolSpec
+from ..types import ErrorInfo, ToolResult, ToolSpec, error_text
 from .engine import Scope
+from .foreign import described
+from .reading import call_arguments, read_arguments
 
 logger = logging.getLogger("loom.tools")
-
-MAX_ARGUMENTS = 4 * 1024 * 1024
-"""Characters of one call's arguments: several times what a model can write in one reply."""
 
 
 @dataclass(slots=True)
 class Case:
-    """One call on its way: who would run it, with what."""
+    """One call on its way: who would run it, with what.
+
+    ``edited`` says that a hook changed the arguments, ``mended`` that they were read otherwise than they were sent.
+    """
 
     scope: Scope
     state: State
@@ -34,6 +40,18 @@ class Case:
     spec: ToolSpec
     arguments: dict[str, Any]
     edited: bool = False
+    mended: bool = False
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """The arguments with the schema's defaults for those left out: what the tool will work with."""
+        properties: dict[str, Any] = self.spec.parameters.get("properties") or {}
+        left_out: dict[str, Any] = {
+            name: schema["default"]
+            for name, schema in properties.items()
+            if name not in self.arguments and isinstance(schema, dict) and "default" in schema
+        }
+        return {**left_out, **self.arguments} if left_out else self.arguments
 
     def digest(self) -> str:
         """The name of the effect as it stands now."""
@@ -41,13 +59,26 @@ class Case:
             self.spec, self.arguments, session_id=self.state.session_id, run_id=self.state.run_id
         )
 
-    def check(self) -> None:
-        """Raise ToolArgumentsError unless the arguments fit the tool."""
-        own = getattr(self.handler, "check_arguments", None)
-        if own is not None:
-            own(self.arguments)
-        else:
-            validate_arguments(self.spec, self.arguments)
+    def check(self, *, as_sent: bool = False) -> None:
+        """Read the arguments as the tool means them. Raises ToolArgumentsError unless they fit.
+
+        ``as_sent`` takes a schema at its word, as for what a hook wrote, which is no model. A handler's own reading
+        is the application's code: what else it raises is a fault of the arguments.
+        """
+        strict = self.spec.strict or any(policy.strict_arguments for policy in self.scope.powers)
+        try:
+            meant = read_arguments(
+                self.handler, self.spec, self.arguments, self.scope.context, strict=strict, as_sent=as_sent
+            )
+        except (KeyboardInterrupt, ToolError):
+            raise
+        except BaseException as error:  # nothing is awaited here, so a cancellation is the handler's own
+            logger.warning("%s could not check its arguments", self.spec.name, exc_info=True)
+            raise ToolArgumentsError(
+                f"the arguments of {self.spec.name} cannot be used: {described(error)}"
+            ) from error
+        if meant is not self.arguments:
+            self.arguments, self.mended = meant, True
 
     async def cap(self, result: ToolResult) -> ToolResult:
         """The result, no larger than the window can bear. What is cut of it is kept before this returns."""
@@ -76,35 +107,26 @@ def open_case(scope: Scope, state: State, call: Call) -> Case:
     handler = scope.engine.tools.get(call.name)
     if handler is None:
         raise ToolNotFoundError(f"Tool not found: {call.name}")
-    case = Case(scope, state, call, handler, handler.tool, _read_arguments(call))
+    spec = _spec_of(handler, call)
+    strict = spec.strict or any(policy.strict_arguments for policy in scope.powers)
+    arguments, mended = call_arguments(call, strict=strict)
+    case = Case(scope, state, call, handler, spec, arguments, mended=mended)
     if call.phase is not Phase.ALLOWED:  # else it was checked when it was decided
         case.check()
     return case
 
 
-def _read_arguments(call: Call) -> dict[str, Any]:
-    if len(call.arguments) > MAX_ARGUMENTS:
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} have {len(call.arguments)} characters; {MAX_ARGUMENTS} are the most, "
-            "send less at a time"
-        )
+def _spec_of(handler: ToolHandler, call: Call) -> ToolSpec:
     try:
-        arguments = msgspec.json.decode(call.arguments)
-    except (ValueError, RecursionError) as error:
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} are not valid JSON ({error}); send one JSON object"
-        ) from None
-    if not isinstance(arguments, dict):
-        raise ToolArgumentsError(
-            f"the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}"
-        )
-    return arguments  # pyright: ignore[reportUnknownVariableType]  # any JSON object
+        return handler.tool
+    except Exception as error:  # a property of the application's
+        raise ToolExecutionError(f"{call.name} cannot say what it is: {described(error)}") from error
 
 
 def refused_result(call: Call, error: ToolError) -> ToolFinished:
     """The result of a call that never ran."""
     outcome: Outcome = "denied" if isinstance(error, ToolPermissionError) else "error"
-    return finished(call, outcome, ToolResult(str(error), is_error=True), error=error.info())
+    return finished(call, outcome, ToolResult(error_text(error), is_error=True), error=error.info())
 
 
 def finished(

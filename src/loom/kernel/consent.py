@@ -41,4 +41,5 @@ def receipt_holds(case: Case) -> bool:
     if call.approval is None:
         return True
     age = case.scope.engine.clock() - call.approval.at
-    return call.digest == case.digest() and -_CLOCK_STEP <= age <= case.scope.engine.governance.approval_ttl
+    lasts = min(policy.approval_ttl for policy in case.scope.powers)
+    return call.digest == case.digest() and -_CLOCK_STEP <= age <= lasts

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..events import ErrorRaised, Event, LimitReached, RunFinished
+from ..events import ErrorRaised, Event, LimitReached, RequestExpired, RunFinished
 from ..folds.state import State
 from ..types import RunState
-from .steps import Fail, Finish, Judge, Stop, next_step
+from .steps import Expire, Fail, Finish, Judge, Stop, next_step
 
 
 def what_follows(state: State, *, judged: bool) -> list[Event]:
@@ -17,6 +17,8 @@ def what_follows(state: State, *, judged: bool) -> list[Event]:
         return [
             LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent, estimated=step.estimated)
         ]
+    if isinstance(step, Expire):
+        return [RequestExpired(request_id=request.id) for request in step.requests]
     if isinstance(step, Fail):
         return [ErrorRaised(error=step.error)]
     if isinstance(step, Finish):

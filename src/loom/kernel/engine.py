@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ class OutputGate(Protocol):
         """The brackets a reply that passes may begin with, to show it while it grows; empty for no showing."""
         ...
 
-    def judge(self, text: str) -> str | None:
+    def judge(self, text: str, context: RunContext[Any]) -> str | None:
         """None when the reply passes, else the critique the model is given."""
         ...
 
@@ -81,10 +81,13 @@ class Engine:
     """A compiled agent: ports with their adapters in place. Holds nothing of any conversation.
 
     ``edit_messages`` may replace the window right before each model call (the harness face's hook).
-    ``cap`` shortens oversized results, None leaves them. ``price`` turns usage into money or None, given the
-    model that used it: its name in ``Attempt``, else in the reply; ``unpriced`` names the models for which it
-    cannot. ``estimate`` stands in for usage that a service does not report. ``cancel_grace`` is how many seconds a
-    tool that was told to stop may go on before it is left behind.
+    ``outbound`` makes a provider that is sent no secrets out of another one, None when nothing is taken out;
+    ``provider`` is such a one already, and the runs below this one get the same. ``cap`` shortens oversized
+    results, None leaves them. ``price`` turns usage into money or None, given the model that used it: its name in
+    ``Attempt``, else in the reply; ``unpriced`` names the models for which it cannot. ``estimate`` stands in for
+    usage that a service does not report. ``cancel_grace`` is how many seconds a tool that was told to stop may go
+    on before it is left behind. ``clock`` is the time of day, in Unix seconds; ``pace`` is what durations are measured
+    by, in seconds, since the time of day is corrected now and then.
     """
 
     provider: LLMProvider
@@ -99,10 +102,12 @@ class Engine:
     price: Callable[[Usage, str], float | None] = no_price
     unpriced: tuple[str, ...] = ()
     cap: Cap | None = None
+    outbound: Callable[[LLMProvider], LLMProvider] | None = None
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None
     tool_timeout: float = TOOL_TIMEOUT
     cancel_grace: float = CANCEL_GRACE
     clock: Callable[[], float] = time.time
+    pace: Callable[[], float] = time.monotonic
 
 
 class CallRates:
@@ -113,15 +118,16 @@ class CallRates:
     def __init__(self) -> None:
         self._calls: dict[str, deque[float]] = {}
 
-    def admit(self, tool: str, limit: int, now: float) -> bool:
-        """Count one call at ``now``, or return False when that would be more than ``limit`` in 60 seconds."""
-        recent = self._calls.setdefault(tool, deque())
+    def has_room(self, tool: str, limit: int, now: float) -> bool:
+        """Whether one more call at ``now`` would be within ``limit`` in 60 seconds."""
+        recent = self._calls.get(tool)
         while recent and recent[0] <= now - 60.0:
             recent.popleft()
-        if len(recent) >= limit:
-            return False
-        recent.append(now)
-        return True
+        return len(recent or ()) < limit
+
+    def count(self, tool: str, now: float) -> None:
+        """Remember one call at ``now``."""
+        self._calls.setdefault(tool, deque()).append(now)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,10 +136,12 @@ class Scope:
 
     ``streaming`` asks the provider for deltas. ``store`` keeps oversized outputs and the logs of child runs.
     ``asked`` is what hooks are told of the model call under way, ``late`` what came of calls broken off.
+    ``above`` is the scope of the run that started this one: what that may not do, this may not do either.
     """
 
     engine: Engine
     budget: Budget
+    above: Scope | None = None
     store: SessionStore | None = None
     context: RunContext[Any] = field(default_factory=RunContext[Any])
     human: Human | None = None
@@ -141,3 +149,31 @@ class Scope:
     rates: CallRates = field(default_factory=CallRates)
     asked: dict[str, Any] = field(default_factory=dict[str, Any])
     late: list[Event] = field(default_factory=list[Event])
+    chain: tuple[Scope, ...] = field(init=False, repr=False)
+    provider: LLMProvider = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.chain = (self, *self.above.chain) if self.above else (self,)
+        self.provider = self.engine.provider
+        if self.engine.outbound is None:
+            outbound = next((scope.engine.outbound for scope in self.chain if scope.engine.outbound), None)
+            self.provider = outbound(self.provider) if outbound else self.provider
+
+    @property
+    def powers(self) -> Iterator[GovernancePolicy]:
+        """The policies that bind this run: its own, then those of the runs above it."""
+        return (scope.engine.governance for scope in self.chain)
+
+    @property
+    def gatekeepers(self) -> Iterator[Hooks]:
+        """Whose gates this run passes: its own, then those of the runs above it, each once."""
+        seen: set[int] = set()
+        for scope in self.chain:
+            if scope.engine.hooks and id(scope.engine.hooks) not in seen:
+                seen.add(id(scope.engine.hooks))
+                yield scope.engine.hooks
+
+    @property
+    def stops_on_denial(self) -> bool:
+        """Whether a refused call ends the run."""
+        return any(policy.on_denial == "stop" for policy in self.powers)

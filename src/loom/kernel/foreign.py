@@ -10,6 +10,10 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..types import describe_error as described
+
+__all__ = ["cancellations_borne", "described", "passes"]
+
 _borne: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
 
@@ -34,9 +38,3 @@ def passes(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is None or task.cancelling() > _borne.get(task, 0)
     return False
-
-
-def described(error: BaseException) -> str:
-    """The error in one line, its kind first."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,7 +20,7 @@ from ..events import (
     ToolFinished,
 )
 from ..safety.hooks import HookDecision, HookOutcome, read_outcome
-from .foreign import passes
+from .foreign import described, passes
 
 logger = logging.getLogger("loom.hooks")
 
@@ -88,7 +88,7 @@ class Hooks:
                 if passes(error):
                     raise
                 logger.exception("the %s hook %r failed", name, handler)
-                return HookOutcome.deny(f"a {name} hook failed: {error}")
+                return HookOutcome.deny(f"a {name} hook failed: {described(error)}")
             if outcome.decision is HookDecision.DENY:
                 return outcome
             if outcome.arguments is not None and argument_key:
@@ -107,9 +107,9 @@ class Hooks:
         if seed_name in self._handlers:
             await self._tell(seed_name, seed_name, _seed_payload(event, asked))
         if event.type in self._handlers:
-            await self._tell(event.type, event.type, _with_ids(event, event.payload))
+            await self._tell(event.type, event.type, _with_ids(event, event.fields))
         if "*" in self._handlers:
-            payload = _seed_payload(event, asked) if seed_name else _with_ids(event, event.payload)
+            payload = _seed_payload(event, asked) if seed_name else _with_ids(event, event.fields)
             await self._tell("*", seed_name or event.type, payload)
 
     async def tell(self, name: str, payload: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Hooks:
 
 def _seed_payload(event: Event, asked: dict[str, Any]) -> dict[str, Any]:
     """The keywords the seeds' names promise."""
-    own: dict[str, Any] = event.payload
+    own: dict[str, Any] = event.fields
     if isinstance(event, ToolFinished):
         own = {
             "tool_name": event.name,

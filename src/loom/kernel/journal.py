@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from msgspec.structs import force_setattr
 
 from ..events import Event
-from ..folds.state import State, apply
+from ..folds.state import ENDS_WORK, State, apply
 from .endings import what_follows
 
 
@@ -43,6 +44,7 @@ class Journal:
         session_id: str,
         run_id: str,
         clock: Callable[[], float],
+        pace: Callable[[], float] = monotonic,
         judged: bool = False,
     ) -> None:
         self.state = state
@@ -53,6 +55,8 @@ class Journal:
         self._session_id = session_id
         self._run_id = run_id
         self._clock = clock
+        self._pace = pace
+        self._counted = pace()
 
     def stamp(self, event: Event) -> None:
         """Give a fresh event that is not kept its place and time."""
@@ -64,6 +68,13 @@ class Journal:
         force_setattr(event, "session_id", self._session_id)
         force_setattr(event, "seq", seq)
         force_setattr(event, "at", at)
+
+    def _count_work(self, event: Event) -> None:
+        """Write down the time since the last time, in whole milliseconds; what is less is counted with the next."""
+        passed = int((self._pace() - self._counted) * 1000) / 1000
+        if passed > 0:
+            force_setattr(event, "worked", passed)
+            self._counted += passed
 
     async def write(self, events: Sequence[Event]) -> None:
         """Stamp, keep, apply and queue these events, in order, all or none, with what follows from them.
@@ -77,6 +88,8 @@ class Journal:
             for event in events:
                 seq += 1
                 self._place(event, seq, now)
+                if type(event) in ENDS_WORK:
+                    self._count_work(event)
                 state = apply(state, event)
                 batch.append(event)
             events = what_follows(state, judged=self._judged)

@@ -15,14 +15,14 @@ from typing import Any
 
 from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, ToolFinished
-from ..folds.state import Call, Phase, State
+from ..folds.state import Call, Phase, State, fold
 from ..types import ErrorInfo, RunState, ToolResult
 from .answers import carry_out, recover
 from .asking import ask_model
 from .calls import run_calls
 from .case import finished
 from .engine import Scope
-from .foreign import described
+from .foreign import described, passes
 from .interrupt import Alarm, Interrupt
 from .journal import Journal
 from .people import ask_human
@@ -202,10 +202,13 @@ def _set_alarm(scope: Scope, state: State, step: Step, interrupt: Interrupt) -> 
 
 async def _decide(scope: Scope, state: State, step: Decide) -> Deeds:
     events: list[Event] = []
+    decided: list[Event] = []
     for call in step.calls:
-        events += await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
+        state = fold(decided, state)  # a limit of calls counts those that were allowed just now
+        decided = await (carry_out if call.phase is Phase.ANSWERED else decide)(scope, state, call)
+        events += decided
     denied = next((e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"), None)
-    if denied is not None and scope.engine.governance.on_denial == "stop":
+    if denied is not None and scope.stops_on_denial:
         events.append(ErrorRaised(error=ErrorInfo("tool_denied", denied.result.text)))
     yield events
 
@@ -237,7 +240,9 @@ async def _settle(scope: Scope, state: State, step: Settle) -> Deeds:
         if withdraw is not None and call.attempt:
             try:
                 await withdraw(state.session_id, call.key, scope)
-            except Exception:  # a handler is foreign code; it cannot keep the run from ending
+            except BaseException as error:  # a handler is foreign code; it cannot keep the run from ending
+                if passes(error):
+                    raise
                 logger.exception("%s could not withdraw what call %s had begun", call.name, call.id)
     cancelled = [
         finished(call, "cancelled", ToolResult(_settled_text(call), is_error=True)) for call in calls
@@ -253,7 +258,7 @@ def _settled_text(call: Call) -> str:
 
 async def _judge(scope: Scope, state: State, step: Judge) -> Deeds:
     assert scope.engine.output_gate is not None
-    async for batch in judge_reply(scope.engine.output_gate, state):
+    async for batch in judge_reply(scope.engine.output_gate, state, scope.context):
         yield batch
 
 

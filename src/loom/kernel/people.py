@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import RequestClosed
-from ..events import Event, RequestAnswered
+from ..events import Event, RequestAnswered, RequestExpired
 from ..folds.state import State
 from ..requests import Answer, Request
-from ..types import sound
+from ..types import error_text, sound
 from .engine import Scope
 from .foreign import passes
 
@@ -25,8 +26,10 @@ async def ask_human(scope: Scope, state: State, step: object) -> AsyncGenerator[
         return
     for request in state.requests:
         try:
-            with scope.budget.resting():
-                answer = await scope.human.ask(request)
+            answer = await _asked(scope, request)
+            if answer is not None and _is_late(request, scope.engine.clock()):
+                yield [RequestExpired(request_id=request.id)]
+                continue
             kept = None if answer is None else checked(answer, request, scope.engine.clock())
         except BaseException as error:
             if passes(error):
@@ -37,6 +40,18 @@ async def ask_human(scope: Scope, state: State, step: object) -> AsyncGenerator[
             yield [RequestAnswered(answer=kept)]
 
 
+async def _asked(scope: Scope, request: Request) -> Any:
+    """What the human says, None when nobody can say anything now."""
+    assert scope.human is not None
+    with scope.budget.resting():
+        answer: Any = scope.human.ask(request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+def _is_late(request: Request, now: float) -> bool:
+    return request.expires_at is not None and now > request.expires_at
+
+
 def checked(answer: Any, request: Request, now: float) -> Answer:
     """The answer as it will be kept. Raises RequestClosed when it is not an answer to this request."""
     if not isinstance(answer, Answer) or answer.request_id != request.id:
@@ -45,8 +60,10 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
         raise RequestClosed(
             f"{answer.verdict!r} is no verdict; use .approve(), .deny(reason) or .answer(value)"
         )
-    if request.expires_at is not None and now > request.expires_at:
-        raise RequestClosed(f"request {request.id} expired; the run must ask again")
+    if _is_late(request, now):
+        raise RequestClosed(
+            f"request {request.id} has expired: resume without an answer, and it is asked anew"
+        )
     if answer.verdict == "answer" and request.choices and answer.value not in request.choices:
         raise RequestClosed(f"{answer.value!r} is not among the choices {', '.join(request.choices)}")
     if request.kind == "question" and answer.verdict == "approve":
@@ -55,5 +72,7 @@ def checked(answer: Any, request: Request, now: float) -> Answer:
         raise RequestClosed("an approval needs .approve() or .deny(reason), not a value")
     try:
         return sound(replace(answer, at=now))
-    except (TypeError, ValueError) as error:
-        raise RequestClosed(f"the answer to request {request.id} cannot be kept: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise RequestClosed(
+            f"the answer to request {request.id} cannot be kept: {error_text(error)}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Whether what a provider returned is a reply, and its calls such that results can be told apart.
+"""Whether what a provider returned is a reply, and its calls such that each runs once and gets its result.
 
 Providers are foreign code; a reply that is none ends the run as malformed instead of breaking it.
 """
@@ -10,7 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import MalformedReplyError
-from ..safety.display import encodable
+from ..safety.calls import one_each
+from ..safety.display import encodable, whole_escapes
 from ..safety.media import fault_of
 from ..types import (
     Attempt,
@@ -18,6 +19,7 @@ from ..types import (
     ChatResponse,
     OpaquePart,
     Role,
+    Source,
     StopReason,
     TextPart,
     ThinkingPart,
@@ -45,9 +47,16 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
         raise MalformedReplyError(
             f"the model made {len(calls)} tool calls in one reply; {MAX_CALLS} are the most"
         )
-    distinct = _distinct([_call(call) for call in calls], iteration) if calls else calls
-    if content is not message.content or distinct != calls or not _plain_facts(message):
-        message = ChatMessage(Role.ASSISTANT, content, tool_calls=distinct or None)
+    named = _named([_call(call) for call in calls], iteration) if calls else calls
+    sources = _sources(message.sources) if message.sources else ()
+    if (
+        content is not message.content
+        or named != calls
+        or not _plain_facts(message)
+        or sources != message.sources
+    ):
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=named or None, sources=sources)
+    message = one_each(message)
     stop: Any = response.stop_reason
     model: Any = response.model
     return ChatResponse(
@@ -91,6 +100,20 @@ def _attempts(attempts: Any) -> tuple[Attempt, ...]:
         return ()
     whole = all(isinstance(attempt, Attempt) for attempt in kept)
     return tuple(replace(attempt, usage=_usage(attempt.usage)) for attempt in kept) if whole else ()
+
+
+def _sources(sources: Any) -> tuple[Source, ...]:
+    """The sources as they can be kept; what is none is left out."""
+    told: list[Any] = list(sources) if sources.__class__ in (list, tuple) else []
+    return tuple(
+        Source(*map(encodable, fields))
+        for fields in ([s.url, s.title, s.text] for s in told if isinstance(s, Source))
+        if all(map(_is_text, fields))
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _plain_facts(message: ChatMessage) -> bool:
@@ -141,25 +164,23 @@ def _call(call: Any) -> ToolCall:
     return ToolCall(
         given_id if isinstance(given_id, str) else "",
         encodable(name),
-        encodable(arguments),
+        whole_escapes(encodable(arguments)),
         signature if isinstance(signature, str) else None,
     )
 
 
-def _distinct(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:
-    """Every call with an id of its own; those without, or with one already taken, get a stable one."""
+def _named(calls: list[ToolCall], iteration: int) -> tuple[ToolCall, ...]:
+    """Every call with an id; those without get a stable one that no other has."""
     taken = {call.id for call in calls}
-    if "" not in taken and len(taken) == len(calls):
+    if "" not in taken:
         return tuple(calls)
-    seen: set[str] = {""}
-    distinct: list[ToolCall] = []
+    named: list[ToolCall] = []
     for position, call in enumerate(calls):
-        if call.id in seen:
+        if not call.id:
             number = position
             while (fresh := f"call_{iteration}_{number}") in taken:
                 number += len(calls)
             taken.add(fresh)
             call = replace(call, id=fresh)
-        seen.add(call.id)
-        distinct.append(call)
-    return tuple(distinct)
+        named.append(call)
+    return tuple(named)

@@ -6,9 +6,12 @@ holds and the step it leads to, and its deed in ``kernel/loop.py``.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from msgspec import Struct
 
 from ..folds.state import Call, Phase, State
+from ..requests import Request
 from ..safety.media import MEDIA_PARTS
 from ..types import ErrorInfo, RunState, StopReason
 
@@ -46,13 +49,19 @@ class Decide(Struct, frozen=True):
 
 
 class Execute(Struct, frozen=True):
-    """Run these calls."""
+    """Run these calls, all at once."""
 
     calls: tuple[Call, ...]
 
 
 class Await(Struct, frozen=True):
     """Nothing can go on before a human answers."""
+
+
+class Expire(Struct, frozen=True):
+    """The time of these requests is up: take them back, so that they are asked anew."""
+
+    requests: tuple[Request, ...]
 
 
 class Stop(Struct, frozen=True):
@@ -78,16 +87,20 @@ class AskModel(Struct, frozen=True):
     """Ask the model."""
 
 
-Step = Done | Finish | Settle | Recover | Decide | Execute | Await | Stop | Fail | Judge | AskModel
+Step = Done | Finish | Settle | Recover | Decide | Execute | Expire | Await | Stop | Fail | Judge | AskModel
 
 
 def next_step(state: State) -> Step:
     """The table. Every state has a step; the first row that fits names it."""
     # a terminal outcome
+    # guard: tests/kernel/test_steps.py
     if state.status.terminal:
         return Done()
     if state.ending:
         return _end(state)
+    # questions whose time is up
+    if state.requests and (expired := state.expired):
+        return Expire(expired)
     if state.calls:
         return _go_on_with_calls(state)
     # a question about the run itself
@@ -107,11 +120,12 @@ def next_step(state: State) -> Step:
 
 def _end(state: State) -> Step:
     # an end in sight, and calls without a result
+    # guard: tests/kernel/test_steps.py
     if unsettled := state.unsettled:
         return Settle(unsettled)
     # a cancel
     if state.cancelling:
-        return Finish(RunState.CANCELLED)
+        return Finish(RunState.CANCELLED, cancelled_error(state.cancel_reason))
     # an error
     if state.error is not None:
         return Finish(RunState.FAILED, state.error)
@@ -124,19 +138,28 @@ def _go_on_with_calls(state: State) -> Step:
     if state.stop_reason is not None:
         return Fail(_CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
+    # guard: tests/kernel/test_steps.py
     if started := state.in_phase(Phase.STARTED):
         return Recover(started)
     # calls that no gate has decided, or that a human has answered
     if undecided := state.in_phase(Phase.REQUESTED, Phase.ANSWERED):
         return Decide(undecided)
-    # calls allowed and not started, as far as the budget goes
-    if ready := state.in_phase(Phase.ALLOWED):
-        allowed, wanted = state.limits.max_tool_calls, state.tool_calls + len(ready)
+    # calls allowed and not started, as far as the budget goes, and not before what must come first
+    if ready := state.ready:
+        allowed = state.limits.max_tool_calls
+        wanted = state.tool_calls + len(state.in_phase(Phase.ALLOWED))
+        # guard: tests/kernel/test_steps.py
         if allowed is not None and wanted > allowed:
             return Stop("max_tool_calls", allowed, wanted)
-        return Execute(ready)
+        return Execute(_first_group(ready))
     # calls that only wait for an answer
     return Await()
+
+
+def _first_group(ready: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The first call, and those right behind it when all of them are safe together."""
+    together = tuple(takewhile(lambda call: call.concurrency_safe, ready))
+    return together or ready[:1]
 
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
@@ -173,6 +196,7 @@ _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=Tr
 def _broken_limit(state: State) -> Stop | None:
     limits = state.limits
     spent_iterations = state.iterations + state.child_iterations
+    # guard: tests/kernel/test_steps.py
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     usage = state.usage
@@ -183,6 +207,11 @@ def _broken_limit(state: State) -> Stop | None:
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None
+
+
+def cancelled_error(reason: str) -> ErrorInfo:
+    """What a cancelled run gives as its error."""
+    return ErrorInfo("cancelled", f"the run was cancelled: {reason or 'no reason given'}")
 
 
 def _limit_error(state: State) -> ErrorInfo | None:

@@ -1,4 +1,4 @@
-"""The one governed path of every tool call: hook -> permission -> veto -> rate limit -> execute -> observe.
+"""The one governed path of every tool call: hook -> permission -> veto -> limits -> execute -> observe.
 
 One function a word. Each decision is an event with its source and reason, durable before the effect. A yes
 is bound to the digest of exactly what will run (``kernel/consent.py``) and is checked again right before it runs.
@@ -35,18 +35,25 @@ from ..requests import Request
 from ..safety.display import encodable
 from ..safety.hooks import HookDecision
 from ..safety.media import fault_of
-from ..safety.permissions import Ruling, judge
+from ..safety.permissions import Ruling, judge, stricter
 from ..safety.veto import first_veto
 from ..tools.base import Parked, ToolContext
-from ..types import ToolResult, sound, to_json
+from ..types import ToolResult, error_text, sound, to_json
 from .attempt import Attempt
 from .case import Case, finished, open_case, refused_result
 from .consent import approval_request
 from .engine import Scope
 from .foreign import described
+from .hooks import Hooks
+from .repeats import call_limit
 
 _ALLOW = Ruling("allow", "permission")
-_DENIAL_TEXT = {"veto": "Vetoed", "hook": "Hook denied", "rate_limit": "Rate limit"}
+_DENIAL_TEXT = {
+    "veto": "Vetoed",
+    "hook": "Hook denied",
+    "rate_limit": "Rate limit",
+    "max_calls": "Call limit",
+}
 
 
 # --- decide -----------------------------------------------------------------------------------------
@@ -58,10 +65,12 @@ async def decide(scope: Scope, state: State, call: Call) -> list[Event]:
         case = open_case(scope, state, call)
         asked = await hook(case)
         if asked.action != "deny":
-            asked = _stricter(asked, permission(case))
-        ruling = asked if asked.action == "deny" else _stricter(asked, veto(case))
+            asked = stricter(asked, permission(case))
+        ruling = asked if asked.action == "deny" else stricter(asked, veto(case))
+        if ruling.action != "deny":
+            ruling = stricter(ruling, call_limit(case))
         if ruling.action == "allow":
-            ruling = _stricter(ruling, rate_limit(case))
+            ruling = stricter(ruling, rate_limit(case))
     except ToolError as error:
         return [refused_result(call, error)]
     if ruling.action == "ask":
@@ -70,10 +79,17 @@ async def decide(scope: Scope, state: State, call: Call) -> list[Event]:
 
 
 async def hook(case: Case) -> Ruling:
-    """Ask the application's ``before_tool`` gates; they may edit the arguments."""
-    hooks = case.scope.engine.hooks
-    if not hooks.wants("before_tool"):
-        return _ALLOW
+    """Ask the ``before_tool`` gates of the application, of the runs above too; they may edit the arguments."""
+    ruling = _ALLOW
+    for hooks in case.scope.gatekeepers:
+        if hooks.wants("before_tool"):
+            ruling = stricter(ruling, await _ask_gates(hooks, case))
+            if ruling.action == "deny":
+                break
+    return Ruling("allow", "hook") if ruling is _ALLOW and case.edited else ruling
+
+
+async def _ask_gates(hooks: Hooks, case: Case) -> Ruling:
     payload = {
         "run_id": case.state.run_id,
         "session_id": case.state.session_id,
@@ -83,55 +99,59 @@ async def hook(case: Case) -> Ruling:
         "iteration": case.state.iterations,
     }
     outcome = await hooks.gate("before_tool", payload, argument_key="arguments")
-    if outcome.arguments is not None and outcome.decision is not HookDecision.DENY:
-        case.arguments, case.edited = _plain(outcome.arguments), True
-        case.check()
-    if outcome.decision is HookDecision.ALLOW:
-        return Ruling("allow", "hook") if case.edited else _ALLOW
     if outcome.decision is HookDecision.DENY:
         return Ruling("deny", "hook", outcome.message)
-    return Ruling("ask", "hook", outcome.message)
+    if outcome.arguments is not None:
+        case.arguments, case.edited = _plain(outcome.arguments), True
+        case.check(as_sent=True)
+    return Ruling("ask", "hook", outcome.message) if outcome.decision is HookDecision.ASK else _ALLOW
 
 
 def _plain(arguments: Any) -> dict[str, Any]:
     """What a hook wants to run instead, as it will be shown, kept and run: one JSON object."""
     try:
         plain = msgspec.json.decode(to_json(arguments))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ToolArgumentsError(f"a hook's arguments are not plain data: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise ToolArgumentsError(f"a hook's arguments are not plain data: {error_text(error)}") from error
     if not isinstance(plain, dict):
         raise ToolArgumentsError(f"a hook's arguments must be one object, not {type(plain).__name__}")
     return plain  # pyright: ignore[reportUnknownVariableType]  # any JSON object
 
 
 def permission(case: Case) -> Ruling:
-    """Rule by the declared mode, rules and the tool's own facts."""
-    governance = case.scope.engine.governance
-    return judge(case.spec, case.arguments, mode=governance.mode, rules=governance.rules)
+    """Rule by the declared modes, rules and the tool's own facts: the strictest from here to the root."""
+    ruling, arguments = _ALLOW, case.effective
+    for policy in case.scope.powers:
+        ruling = stricter(ruling, judge(case.spec, arguments, mode=policy.mode, rules=policy.rules))
+    return ruling
 
 
 def veto(case: Case) -> Ruling:
-    """Refuse what a safety rule forbids, whoever allowed it."""
-    rule = first_veto(case.scope.engine.governance.vetoes, case.spec.name, case.arguments)
-    return Ruling("deny", "veto", rule.reason) if rule else _ALLOW
+    """Refuse what a safety rule forbids, here or above, whoever allowed it."""
+    arguments = case.effective
+    for policy in case.scope.powers:
+        rule = first_veto(policy.vetoes, case.spec.name, arguments)
+        # guard: tests/kernel/test_governed_path.py
+        if rule:
+            return Ruling("deny", "veto", rule.reason)
+    return _ALLOW
 
 
 def rate_limit(case: Case) -> Ruling:
-    """Refuse a call beyond the declared rate; failed calls count too."""
-    limit = case.scope.engine.governance.max_calls_per_minute
-    if limit is None or case.scope.rates.admit(case.spec.name, limit, case.scope.engine.clock()):
-        return _ALLOW
-    return Ruling(
-        "deny", "rate_limit", f"{case.spec.name} may run {limit} times a minute; wait and try again"
-    )
-
-
-def _stricter(one: Ruling, other: Ruling) -> Ruling:
-    """Deny beats ask beats allow; of equals the first that says something."""
-    order = ("allow", "ask", "deny")
-    if order.index(other.action) > order.index(one.action):
-        return other
-    return one
+    """Refuse a call beyond a declared rate, here or above; failed calls count too."""
+    name = case.spec.name
+    limited = [
+        (scope, limit)
+        for scope in case.scope.chain
+        if (limit := scope.engine.governance.max_calls_per_minute) is not None
+    ]
+    for scope, limit in limited:
+        # guard: tests/kernel/test_governed_path.py
+        if not scope.rates.has_room(name, limit, scope.engine.pace()):
+            return Ruling("deny", "rate_limit", f"{name} may run {limit} times a minute; wait and try again")
+    for scope, _ in limited:
+        scope.rates.count(name, scope.engine.pace())
+    return _ALLOW
 
 
 def allow(case: Case, ruling: Ruling) -> list[Event]:
@@ -143,8 +163,9 @@ def allow(case: Case, ruling: Ruling) -> list[Event]:
             verdict="allow",
             source=ruling.source,
             reason=ruling.reason,
-            arguments=to_json(case.arguments) if case.edited else None,
+            arguments=to_json(case.arguments) if case.edited or case.mended else None,
             digest=case.digest() if case.call.approval else "",
+            concurrency_safe=case.spec.concurrency_safe,
         )
     ]
 
@@ -162,9 +183,11 @@ def deny(case: Case, ruling: Ruling) -> list[Event]:
 # --- execute, observe -------------------------------------------------------------------------------
 
 
-def execute(case: Case, context: ToolContext[Any] | None, tell: Callable[[], None]) -> Attempt:
+def execute(
+    case: Case, context: ToolContext[Any] | None, tell: Callable[[], None], delay: float = 0.0
+) -> Attempt:
     """Enter the tool of one allowed call; ``tell`` is called when there is something to observe."""
-    return Attempt(case, context, tell)
+    return Attempt(case, context, tell, delay)
 
 
 async def observe(attempt: Attempt) -> list[Event]:
@@ -175,7 +198,7 @@ async def observe(attempt: Attempt) -> list[Event]:
     called again then.
     """
     case, error = attempt.case, attempt.error
-    seconds = case.scope.engine.clock() - attempt.began
+    seconds = case.scope.engine.pace() - attempt.began
     if attempt.left or (attempt.stopped and attempt.expired):
         return [await _given_up(attempt, seconds)]
     if attempt.stopped:
@@ -281,7 +304,12 @@ def _withdrawn(case: Case) -> list[Event]:
 
 
 def _for_call(request: Request, case: Case) -> Request:
-    """A question as this run's own; one forwarded from a child keeps its id, run and session."""
+    """A question as this run's own; one forwarded from a child keeps its id, run and session.
+
+    Raises ValueError for one that nobody could answer in time.
+    """
+    if request.expires_at is not None and request.expires_at <= case.scope.engine.clock():
+        raise ValueError(f"request {request.id} has expired before it was asked")
     return replace(
         sound(request),
         call_id=case.call.id,
@@ -292,5 +320,5 @@ def _for_call(request: Request, case: Case) -> Request:
 
 
 async def _failed(case: Case, outcome: Outcome, error: LoomError, seconds: float) -> ToolFinished:
-    result = await case.cap(ToolResult(encodable(str(error)), is_error=True))
+    result = await case.cap(ToolResult(encodable(error_text(error)), is_error=True))
     return finished(case.call, outcome, result, error=error.info(), seconds=seconds)

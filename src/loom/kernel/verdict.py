@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from ..events import ErrorRaised, Event, QualityJudged
 from ..folds.state import State
+from ..tools.base import RunContext
 from ..types import ErrorInfo
 from .engine import OutputGate
 
 
-async def judge_reply(gate: OutputGate, state: State) -> AsyncGenerator[Event | list[Event], None]:
+async def judge_reply(
+    gate: OutputGate, state: State, context: RunContext[Any]
+) -> AsyncGenerator[Event | list[Event], None]:
     """Judge the reply. A critique goes back to the model until the gate's attempts run out."""
     attempt = state.attempts + 1
-    critique = gate.judge(state.output)
+    critique = gate.judge(state.output, context)
     judged = QualityJudged(passed=critique is None, attempt=attempt, critique=critique or "", judge=gate.name)
     if critique is None or attempt < gate.attempts:
         yield [judged]

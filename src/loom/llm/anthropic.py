@@ -20,6 +20,7 @@ from .anthropic_reply import AnthropicReply
 from .anthropic_shape import Structured, ask_for_shape, way_of
 from .base import ModelSettings
 from .encoding import encode, joined_arrays, service_tools, tool_fragments
+from .history import repaired
 from .service import ServiceOptions
 from .untyped import as_text
 from .wire import HTTPProvider, Outgoing
@@ -50,7 +51,7 @@ class AnthropicProvider(HTTPProvider):
     def __init__(
         self,
         api_key: str | None = None,
-        default_model: str = "claude-sonnet-4-20250514",
+        default_model: str = "claude-sonnet-4-6",
         timeout: float | None = 120.0,
         *,
         base_url: str = "https://api.anthropic.com",
@@ -87,7 +88,9 @@ class AnthropicProvider(HTTPProvider):
 
         Raises ProviderError or ContextOverflowError.
         """
-        body, _ = await self._body(messages, tools or (), model or self.default_model, settings, False)
+        body, _ = await self._body(
+            repaired(messages), tools or (), model or self.default_model, settings, False
+        )
         counted = {name: body[name] for name in _COUNTED if name in body}
         return await self.exchange(self.endpoint(f"{self._path}/count_tokens"), encode(counted), self._count)
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
+
+from .halves import reader
 
 
 class Block(Struct, gc=False):
     """A block as it begins, or whole."""
 
     type: str = ""
-    text: Any = None
+    text: Any = UNSET
     citations: Any = None
-    thinking: Any = None
+    thinking: Any = UNSET
     signature: Any = None
     data: Any = None
     id: Any = None
@@ -65,6 +67,7 @@ class StreamEvent(Struct, gc=False):
     error: Any = None
 
 
-decode_event = msgspec.json.Decoder(StreamEvent).decode
-decode_message = msgspec.json.Decoder(Message).decode
-decode_block = msgspec.json.Decoder(Block).decode
+decode_event = reader(msgspec.json.Decoder(StreamEvent).decode)
+decode_message = reader(msgspec.json.Decoder(Message).decode)
+decode_block = reader(msgspec.json.Decoder(Block).decode)
+decode_any = reader(msgspec.json.Decoder(Any).decode)

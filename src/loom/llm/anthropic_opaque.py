@@ -13,12 +13,31 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import ConfigError
+from ..safety.display import encodable, whole_escapes
 from ..types import OpaquePart, ToolCall
+from .anthropic_events import decode_any
 from .encoding import encode, is_object
-from .untyped import as_dict, as_list, as_text, is_dict
+from .untyped import as_dict, as_list, as_text, is_dict, wrong_field
 
 ORIGIN = "anthropic"
 _CONTAINER = '{"type":"container","id":'
+
+
+_CALLED = {"id": str, "name": str, "input": dict}
+_RESULT: dict[str, type | tuple[type, ...]] = {"tool_use_id": str, "content": (str, list, dict)}
+_KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "server_tool_use": {**_CALLED},
+    "mcp_tool_use": {**_CALLED},
+    "container_upload": {"file_id": str},
+}
+
+
+def fault_of_block(block: dict[str, Any]) -> str | None:
+    """What is wrong with a block of a kind that this wire knows; None when the service would take it back."""
+    kind = as_text(block.get("type"))
+    wanted = _RESULT if kind.endswith("_tool_result") else _KINDS.get(kind, {})
+    field = wrong_field(block, wanted)
+    return f"a block of type {kind} without {field}" if field is not None else None
 
 
 class OpaqueBlock:
@@ -34,7 +53,7 @@ class OpaqueBlock:
     def grow(self, delta: dict[str, Any]) -> None:
         """Take a delta of any kind: texts go on, lists of citations grow, everything else replaces."""
         if self._fields is None:
-            self._fields = as_dict(msgspec.json.decode(self._raw))
+            self._fields = as_dict(decode_any(self._raw))
         if delta.get("type") == "input_json_delta":
             self._input.append(as_text(delta.get("partial_json")))
             return
@@ -52,8 +71,8 @@ class OpaqueBlock:
     def part(self) -> OpaquePart | None:
         """The block as a part; None when the reply was cut in the middle of its input."""
         if self._fields is None:
-            return OpaquePart(ORIGIN, self._raw.decode("utf-8", "replace"))
-        if written := "".join(self._input):
+            return OpaquePart(ORIGIN, whole_escapes(self._raw.decode("utf-8", "replace")))
+        if written := whole_escapes(encodable("".join(self._input))):
             if not is_object(written):
                 return None
             self._fields["input"] = Raw(written.encode())
@@ -117,7 +136,7 @@ def text_blocks(part: OpaquePart, shown: str) -> list[Raw] | None:
 
 
 def opaque_block(part: OpaquePart) -> Raw | None:
-    """The block to send back for ``part``; None when it is none: another wire's, a run of text, a container.
+    """The block to send back for ``part``; None when it is none: another wire's, a run of text, a container, broken.
 
     Raises ConfigError for data that is not JSON, which would make the whole request unreadable.
     """
@@ -125,6 +144,8 @@ def opaque_block(part: OpaquePart) -> Raw | None:
         return None
     if not is_object(part.data):
         raise ConfigError("an opaque part of this wire must be one block: a JSON object")
+    if fault_of_block(msgspec.json.decode(part.data)) is not None:
+        return None  # kept by an older version, which did not look; the service refuses it
     return Raw(part.data.encode())
 
 

@@ -12,15 +12,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from ..types import ChatResponse, OpaquePart, StopReason, ThinkingPart
-from .anthropic_events import Block, Delta, Message, StreamEvent, decode_block, decode_event, decode_message
-from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part
+from ..safety.display import encodable, whole_escapes
+from ..types import ChatResponse, OpaquePart, Source, StopReason, ThinkingPart
+from .anthropic_events import (
+    Block,
+    Delta,
+    Message,
+    StreamEvent,
+    decode_any,
+    decode_block,
+    decode_event,
+    decode_message,
+)
+from .anthropic_opaque import ORIGIN, OpaqueBlock, TextRun, call_extras, container_part, fault_of_block
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import is_object
 from .failures import FailureReader
-from .untyped import as_dict, as_text
+from .reply_calls import once
+from .sources import each_once, of_block, sources_in
+from .stops import CUT, later, stop_of
+from .untyped import as_dict, as_text, is_dict, is_list
 from .usage import of_anthropic
 
 _STOPS = {
@@ -33,8 +46,6 @@ _STOPS = {
     "pause_turn": StopReason.PAUSED,
     "compaction": StopReason.PAUSED,
 }
-# A reply cut by a limit may end in half a call.
-_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL)
 
 
 class _Call:
@@ -58,7 +69,7 @@ class AnthropicReply:
 
     __slots__ = (
         "_answer_tool", "_answered", "_begun", "_builder", "_calls", "_container", "_failures", "_open",
-        "_run", "_stop_reason", "_streamed", "_usage", "done",
+        "_run", "_sources", "_stop_reason", "_streamed", "_usage", "done",
     )  # fmt: skip
 
     def __init__(self, failures: FailureReader, model: str, answer_tool: str | None = None) -> None:
@@ -71,6 +82,7 @@ class AnthropicReply:
         self._calls: list[_Call] = []
         self._run = TextRun()
         self._usage: dict[str, Any] = {}
+        self._sources: list[Source] = []
         self._container: Any = None
         self._stop_reason: str | None = None
         self._streamed = True
@@ -125,8 +137,8 @@ class AnthropicReply:
         if self._streamed and not (self._begun and (self.done or self._stop_reason) and not self._open):
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         self._end_text()
-        stop = _STOPS.get(self._stop_reason or "", StopReason.UNKNOWN)
-        calls = self._calls if stop not in _CUT else [call for call in self._calls if _is_whole(call)]
+        stop = stop_of(self._stop_reason, _STOPS)
+        calls = self._calls if stop not in CUT else [call for call in self._calls if _is_whole(call)]
         for call in self._calls:
             if call in calls:
                 self._builder.call(call.slot, arguments=call.text())
@@ -138,10 +150,11 @@ class AnthropicReply:
         else:
             self._builder.stop_reason = self._stop_with(stop, bool(calls))
         self._builder.usage = of_anthropic(self._usage)
+        self._builder.sources = each_once(self._sources)
         unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
         if unfinished and (container := container_part(self._container)) is not None:
             self._builder.part(container)
-        return self._builder.build()
+        return once(self._builder.build())
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -163,7 +176,7 @@ class AnthropicReply:
 
     def _end(self, delta: Delta | None, usage: dict[str, Any] | None) -> None:
         if delta is not None and isinstance(delta.stop_reason, str):
-            self._stop_reason = delta.stop_reason
+            self._stop_reason = later(self._stop_reason, delta.stop_reason, _STOPS)
         if delta is not None and delta.container:
             self._container = delta.container
         self._usage.update({name: value for name, value in (usage or {}).items() if value is not None})
@@ -178,8 +191,11 @@ class AnthropicReply:
                 "sent something that is not a block", bytes(raw), retryable=self._streamed
             )
         self._open[index] = None
+        if (fault := self._fault(block)) is not None:
+            raise self._failures.malformed(f"sent {fault}", bytes(raw), retryable=True)
         if block.type == "text":
             self._run.begin(block.citations)
+            self._sources += sources_in(block.citations)
             return self._say(as_text(block.text))
         self._end_text()
         if block.type == "tool_use":
@@ -192,6 +208,21 @@ class AnthropicReply:
             self._open[index] = OpaqueBlock(bytes(raw))
         return ()
 
+    def _fault(self, block: Block) -> str | None:
+        """What is wrong with a block that this wire reads itself. A stream may begin one without its text."""
+        blank = (UNSET,) if self._streamed else ()
+        if block.type == "text":
+            cited = block.citations is None or (
+                is_list(block.citations) and all(map(is_dict, block.citations))
+            )
+            sound = cited and (isinstance(block.text, str) or block.text in blank)
+        elif block.type == "thinking":
+            sound = isinstance(block.thinking, str) or block.thinking in blank
+            sound = sound and isinstance(block.signature, str | None)
+        else:
+            sound = block.type != "redacted_thinking" or bool(as_text(block.data))
+        return None if sound else f"a block of type {block.type} with content that cannot be"
+
     def _start_call(self, index: int, block: Block) -> Sequence[ProviderEvent]:
         if not (isinstance(block.id, str) and block.id and isinstance(block.name, str) and block.name):
             raise self._failures.malformed("sent a tool call without id or name", retryable=True)
@@ -199,16 +230,12 @@ class AnthropicReply:
         if block.name == self._answer_tool:
             answer = self._open[index] = self._answered = []
             return self._answer(answer, offered) if not self._streamed or offered not in ("", "{}") else ()
-        taken = {call.id for call in self._calls}
-        unique, number = block.id, 2
-        while unique in taken:
-            unique, number = f"{block.id}_{number}", number + 1
-        call = _Call(len(self._calls), unique, block.name, offered)
+        call = _Call(len(self._calls), block.id, block.name, offered)
         self._calls.append(call)
         self._open[index] = call
         extras = call_extras(block.caller, block.toolset_name)
-        self._builder.call(call.slot, unique, block.name, signature=extras)
-        return (ToolCallDeltaEvent(call.slot, unique, block.name),)
+        self._builder.call(call.slot, call.id, call.name, signature=extras)
+        return (ToolCallDeltaEvent(call.slot, call.id, call.name),)
 
     def _grow(self, event: StreamEvent, data: bytes) -> Sequence[ProviderEvent]:
         delta = event.delta
@@ -223,9 +250,12 @@ class AnthropicReply:
             return self._think(signature=delta.signature or None)
         grown = self._open.get(event.index)
         if isinstance(grown, OpaqueBlock):
-            grown.grow(as_dict(as_dict(msgspec.json.decode(data)).get("delta")))
+            grown.grow(as_dict(as_dict(decode_any(data)).get("delta")))
         elif kind == "citations_delta":
+            if not is_dict(delta.citation):
+                raise self._failures.malformed("sent a citation that is none", data, retryable=True)
             self._run.cite(delta.citation)
+            self._sources += sources_in([delta.citation])
         elif kind == "input_json_delta" and delta.partial_json and grown is not None:
             if not isinstance(grown, _Call):
                 return self._answer(grown, delta.partial_json)
@@ -236,6 +266,10 @@ class AnthropicReply:
     def _stop(self, index: int) -> Sequence[ProviderEvent]:
         block = self._open.pop(index, None)
         if isinstance(block, OpaqueBlock) and (part := block.part()) is not None:
+            told = as_dict(msgspec.json.decode(part.data))
+            if (fault := fault_of_block(told)) is not None:
+                raise self._failures.malformed(f"sent {fault}", part.data.encode(), retryable=True)
+            self._sources += of_block(told)
             self._builder.part(part)
         if not isinstance(block, _Call) or block.pieces or block.offered in ("", "{}", "null"):
             return ()
@@ -269,7 +303,7 @@ class AnthropicReply:
 
     def _answer_only(self) -> None:
         """Drop what was said around the answer: a reply of a wanted shape is that JSON and nothing else."""
-        answer = "".join(self._answered or ())
+        answer = whole_escapes(encodable("".join(self._answered or ())))
         if not is_object(answer):
             return
         said = self._builder.build().message.content
@@ -282,7 +316,7 @@ class AnthropicReply:
 
     def _stop_with(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop in _CUT else StopReason.TOOL_USE
+            return stop if stop in CUT else StopReason.TOOL_USE
         if stop is StopReason.TOOL_USE and self._answered is None:
             if not self._builder.build().message.text_content:
                 raise self._failures.malformed("announced tool calls and sent none", retryable=True)

@@ -6,18 +6,22 @@ their wire here and nowhere else, raise the errors of ``loom.errors`` and never 
 
 from __future__ import annotations
 
+import inspect
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
+from ..errors import ConfigError
 from ..types import (
     CallPart,
     ChatMessage,
     ChatResponse,
     Part,
     Role,
+    Source,
     StopReason,
     TextPart,
     ThinkingPart,
@@ -26,18 +30,22 @@ from ..types import (
     Usage,
 )
 
+logger = logging.getLogger("loom.llm")
+
 # --- what a provider's stream is made of ------------------------------------------------------------
 
 
 class ContentDeltaEvent(Struct, frozen=True, tag_field="type", tag="content_delta"):
     """Some text."""
 
+    type: ClassVar[Literal["content_delta"]] = "content_delta"
     delta: str
 
 
 class ThinkingDeltaEvent(Struct, frozen=True, tag_field="type", tag="thinking_delta"):
     """Some reasoning. ``signature``, ``data`` and ``origin`` are those of the ``ThinkingPart`` it becomes."""
 
+    type: ClassVar[Literal["thinking_delta"]] = "thinking_delta"
     delta: str = ""
     signature: str | None = None
     data: str | None = None
@@ -47,6 +55,7 @@ class ThinkingDeltaEvent(Struct, frozen=True, tag_field="type", tag="thinking_de
 class ToolCallDeltaEvent(Struct, frozen=True, tag_field="type", tag="tool_call_delta"):
     """A piece of the tool call at ``index``; ``arguments_delta`` is a fragment of JSON text."""
 
+    type: ClassVar[Literal["tool_call_delta"]] = "tool_call_delta"
     index: int
     id: str | None = None
     name: str | None = None
@@ -56,12 +65,14 @@ class ToolCallDeltaEvent(Struct, frozen=True, tag_field="type", tag="tool_call_d
 class UsageEvent(Struct, frozen=True, tag_field="type", tag="usage"):
     """What the service counted so far; a later one replaces an earlier one."""
 
+    type: ClassVar[Literal["usage"]] = "usage"
     usage: Usage
 
 
 class StopEvent(Struct, frozen=True, tag_field="type", tag="stop"):
     """The reply is over."""
 
+    type: ClassVar[Literal["stop"]] = "stop"
     stop_reason: StopReason
 
 
@@ -85,7 +96,7 @@ class ModelSettings(Struct, frozen=True, omit_defaults=True):
 
 
 class LLMProvider(ABC):
-    """A model service. Subclassing is optional: anything with these two methods will do.
+    """A model service. Subclassing is optional: any object with ``chat`` will do, see ``as_provider``.
 
     ``settings`` is passed only when there is something to say, so an implementation without that
     parameter works for agents that set nothing.
@@ -138,6 +149,103 @@ class LLMProvider(ABC):
         return
 
 
+class SupportsChat(Protocol):
+    """The least a model service is: an object with an async ``chat``. What else a provider has, it need not."""
+
+    def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Sequence[ToolSpec] | None = None,
+        model: str | None = None,
+    ) -> Awaitable[ChatResponse]:
+        """See LLMProvider."""
+        ...
+
+
+class _Completed(LLMProvider):
+    """An object that has ``chat`` and lacks something else of the port, with that added.
+
+    Without ``chat_stream`` its whole reply is one delta, without ``secrets`` it has none, and without
+    ``aclose`` there is nothing to close.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+        for name in ("chat_stream", "secrets", "aclose"):
+            own = getattr(given, name, None)
+            if callable(own):
+                setattr(self, name, own)
+
+    @property
+    def default_model(self) -> Any:
+        """The name of its model, where it says one."""
+        return getattr(self.given, "default_model", None)
+
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return bool(getattr(self.given, "unmetered", False))
+
+    async def chat(self, messages: Sequence[ChatMessage], **options: Any) -> ChatResponse:
+        """See LLMProvider. Raises what the object raises."""
+        reply: Any = self.given.chat(messages, **options)
+        response: ChatResponse = await reply if inspect.isawaitable(reply) else reply
+        return response
+
+    def __repr__(self) -> str:
+        return repr(self.given)
+
+
+def as_provider(given: object) -> LLMProvider:
+    """``given`` as a whole provider: itself when it is one, else an object with ``chat`` and the rest added.
+
+    Raises ConfigError for what has no ``chat``, for a class, and for a ``chat`` that cannot be asked with
+    ``messages``, ``tools`` and ``model``.
+    """
+    if isinstance(given, LLMProvider):
+        return given
+    chat = getattr(given, "chat", None)
+    if isinstance(given, type) or not callable(chat):
+        said = f"the class {given.__name__}, not an object of it" if isinstance(given, type) else repr(given)
+        raise ConfigError(f"a provider is an object with an async method chat; this is {said}")
+    if (fault := _refuses(chat, {"tools": None, "model": None})) is not None:
+        raise ConfigError(f"chat of {given!r} is asked with (messages, tools=, model=), and {fault}")
+    return _Completed(given)
+
+
+def kind_of(provider: LLMProvider) -> str:
+    """The name of its class: of the class that was given, where ``as_provider`` added to it."""
+    return type(provider.given if isinstance(provider, _Completed) else provider).__name__
+
+
+def takes_settings(provider: LLMProvider) -> bool:
+    """Whether the provider can be told how to sample and in what shape to answer."""
+    asked = provider.given if isinstance(provider, _Completed) else provider
+    return _refuses(asked.chat, {"tools": None, "model": None, "settings": None}) is None
+
+
+def _refuses(function: Callable[..., Any], options: dict[str, Any]) -> str | None:
+    """Why a function cannot be called so; None when it can, and when nobody can know."""
+    try:
+        inspect.signature(function).bind([], **options)
+    except ValueError:
+        return None  # a function of C says nothing of its parameters
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+async def close_stream(stream: object) -> None:
+    """Close a provider's stream, if any of its kind can be. A reply is not lost because its stream was not closed."""
+    close: Callable[[], Awaitable[None]] | None = getattr(stream, "aclose", None)
+    if close is not None:
+        try:
+            await close()
+        except Exception:
+            logger.exception("the stream of a provider could not be closed")
+
+
 def secrets_of(provider: object) -> list[str]:
     """The secrets a provider says it has; a provider need not say anything."""
     tell: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
@@ -180,6 +288,7 @@ class ReplyBuilder:
         self.model = model
         self.usage: Usage | None = None
         self.stop_reason: StopReason | None = None
+        self.sources: Sequence[Source] = ()
         self._parts: list[_Growing | Part] = []
         self._calls: dict[int, _CallParts] = {}
         self._marked: set[int] = set()
@@ -262,9 +371,8 @@ class ReplyBuilder:
             for index, call in ordered
         )
         stop = self.stop_reason or (StopReason.TOOL_USE if calls else StopReason.UNKNOWN)
-        message = ChatMessage(
-            Role.ASSISTANT, self._content([index for index, _ in ordered]), tool_calls=calls or None
-        )
+        content = self._content([index for index, _ in ordered])
+        message = ChatMessage(Role.ASSISTANT, content, tool_calls=calls or None, sources=tuple(self.sources))
         return ChatResponse(message, self.usage, stop, self.model)
 
     def _grow(self, kind: type[TextPart | ThinkingPart], origin: str | None) -> _Growing:

@@ -6,7 +6,8 @@ take a schema (alibabacloud.com). The rest is from public lists that cite such p
 openrouter.ai), compared with each other: a rounded number gave way to an exact one, and where two contradict each
 other the field stays None. Nothing is inferred from another model.
 
-A family is a set of capabilities with the models that share it, the newest first.
+A family is a set of capabilities with the models that share it, the newest first. When a model ends, the page that
+says so and the day on which it was read are in ``catalog_endings``.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ MODELS: tuple[ModelInfo, ...] = (
     ),
     *_family(
         "anthropic",
+        ("claude-fable-5-2", 1_000_000, None),
         ("claude-fable-5-1", 1_000_000, 128_000),
         ("claude-fable-5", 1_000_000, 128_000),
         ("claude-sonnet-5", 1_000_000, 128_000),
@@ -112,6 +114,10 @@ MODELS: tuple[ModelInfo, ...] = (
     ),
     *_family(
         "openai",
+        ("gpt-6.1-sol", 1_050_000, 128_000),
+        ("gpt-6.1-terra", 1_050_000, 128_000),
+        ("gpt-5.6-terra", 1_050_000, 128_000),
+        ("gpt-5.6-luna", 1_050_000, 128_000),
         ("gpt-5.4-mini", 400_000, None),
         ("gpt-5.4-nano", 400_000, None),
         ("gpt-5.2", 400_000, 128_000),
@@ -145,6 +151,8 @@ MODELS: tuple[ModelInfo, ...] = (
     *_family(
         "gemini",
         ("gemini-3.8-flash", 1_048_576, 65_536),
+        ("gemini-3.7-flash", 1_048_576, 65_536),
+        ("gemini-3.6-flash", 1_048_576, 65_536),
         ("gemini-3.5-flash", 1_048_576, 65_536),
         ("gemini-3.1-pro-preview", 1_048_576, 65_536),
         ("gemini-3.1-flash-lite", 1_048_576, 65_536),
@@ -156,9 +164,15 @@ MODELS: tuple[ModelInfo, ...] = (
         thinking=True,
         structured="native",
     ),
+    *_family(
+        "gemini", ("gemini-3.5-flash-lite", 1_048_576, None), vision=True, audio=True, pdf=None, tools=True
+    ),
     # --- deepseek
     *_family(
         "deepseek", ("deepseek-flash", 1_000_000, 384_000), base=_IMAGES, thinking=True, structured="json"
+    ),
+    *_family(
+        "deepseek", ("deepseek-v4-flash", 1_000_000, 384_000), tools=True, thinking=True, structured="json"
     ),
     *_family(
         "deepseek",
@@ -195,7 +209,8 @@ MODELS: tuple[ModelInfo, ...] = (
         thinking=False,
         structured="json",
     ),
-    # --- minimax
+    # --- minimax: of M3.1 two lengths of replies are told
+    *_family("minimax", ("MiniMax-M3.1-Flash", 1_000_000, None), vision=True, tools=True, thinking=True),
     *_family(
         "minimax",
         ("MiniMax-M3", 1_000_000, None),
@@ -223,6 +238,14 @@ MODELS: tuple[ModelInfo, ...] = (
         ("mistral-small-2603", 256_000, None),
         ("mistral-small-latest", 256_000, None),
         base=_IMAGES,
+        thinking=True,
+        structured="native",
+    ),
+    *_family(
+        "mistral",
+        ("mistral-large-4", 1_048_576, None),
+        vision=True,
+        tools=True,
         thinking=True,
         structured="native",
     ),
@@ -255,6 +278,13 @@ MODELS: tuple[ModelInfo, ...] = (
         base=_CLAUDE,
         structured="native",
     ),
+    *_family(
+        "openrouter",
+        ("openai/gpt-5.6-terra", 1_050_000, None),
+        base=_IMAGES,
+        thinking=True,
+        structured="native",
+    ),
     # --- xai: no separate limit of replies is documented
     *_family(
         "xai",
@@ -267,6 +297,7 @@ MODELS: tuple[ModelInfo, ...] = (
         structured="native",
     ),
     *_family("xai", ("grok-4.3", 1_000_000, None), base=_IMAGES, thinking=True),
+    *_family("xai", ("grok-4.20", 1_000_000, None), tools=True),
     *_family("xai", ("grok-4", 256_000, None), ("grok-4-0709", 256_000, None), tools=True, thinking=True),
     *_family("xai", ("grok-code-fast-1", 256_000, None), base=_TEXT, thinking=True, structured="native"),
     # --- together

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError
+from ..safety.display import encodable, whole_escapes
 from ..types import ToolSpec, jsonable
 from .untyped import as_dict, is_dict, is_list
 
@@ -34,7 +35,7 @@ def encode(value: Any) -> bytes:
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return encodable(value)
     if is_dict(value):
         return {_encodable(key): _encodable(item) for key, item in value.items()}
     if is_list(value):
@@ -43,9 +44,9 @@ def _encodable(value: Any) -> Any:
 
 
 def is_object(text: str) -> bool:
-    """Whether ``text`` is a JSON object."""
+    """Whether ``text`` is a JSON object; halves of characters in it are no fault."""
     try:
-        _skim(text)
+        _skim(whole_escapes(encodable(text)))
     except (ValueError, RecursionError):
         return False
     return text.lstrip(" \t\r\n").startswith("{")
@@ -57,6 +58,7 @@ def arguments_object(text: str) -> str:
     What a model wrote badly is sent back to it inside an object: services parse the arguments of earlier
     calls and refuse a conversation in which one is not an object.
     """
+    text = whole_escapes(encodable(text))
     if is_object(text):
         return text
     return encode({"_raw": text}).decode() if text.strip() else "{}"
@@ -72,8 +74,23 @@ def wire_id(given: str) -> str:
     named = wire_name(given)
     if named == given:
         return given
-    digest = hashlib.blake2b(encode(given), digest_size=6).hexdigest()
-    return f"{named[:51]}_{digest}"
+    return f"{named[:51]}_{_digest(given)}"
+
+
+def short_id(given: str, longest: int) -> str:
+    """``given`` when it is no longer than ``longest``, else what of it fits with a digest."""
+    if len(given) <= longest:
+        return given
+    return f"{wire_name(given)[: longest - 13]}_{_digest(given)}"
+
+
+def nine_letter_id(given: str) -> str:
+    """An id of nine letters and digits, the only form Mistral takes: ``given`` itself, or a digest of it."""
+    return given if re.fullmatch(r"[a-zA-Z0-9]{9}", given) else _digest(given)[:9]
+
+
+def _digest(given: str) -> str:
+    return hashlib.blake2b(encode(given), digest_size=6).hexdigest()
 
 
 class ToolFragments:

@@ -32,11 +32,27 @@ MAX_MESSAGE_CHARS = 500
 
 _OVERFLOW = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|maximum context|prompt is too long|prompt too long"
-    r"|input (?:is )?too long|too many (?:input )?tokens|reduce the length|exceed_context_size"
+    r"|input (?:is )?too long|too many (?:input |prompt )?tokens|too_many_prompt_tokens|reduce the length"
+    r"|exceed_context_size"
+    r"|maximum prompt length|prompt exceeds (?:the )?max|exceed(?:s|ed) model token limit|range of input length"
+    r"|`inputs` (?:tokens|must have less)|prompt token count.{0,40}exceeds|request body too large for .{0,60}tokens"
     r"|request too large|input token count.{0,40}exceeds|larger than the max_model_len",
     re.IGNORECASE,
 )
-_OVERFLOW_WORDS = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
+_OVERFLOW_WORDS = frozenset(
+    {
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "exceed_context_size_error",
+        "input_too_long",
+        "model_context_window_exceeded",
+        "prompt_too_long",
+        "request_too_large",
+        "model_max_prompt_tokens_exceeded",
+        "tokens_limit_reached",
+        "too_many_prompt_tokens",
+    }
+)
 _BAD_KEY = re.compile(
     r"(?:api[ _-]?key|x-api-key)\W.{0,20}?(?:not valid|invalid|incorrect)"
     r"|(?:invalid|incorrect|no|missing) (?:x-)?api[ _-]?key",

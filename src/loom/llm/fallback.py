@@ -15,7 +15,18 @@ from msgspec.structs import replace
 
 from ..errors import ConfigError, InvalidRequestError, LoomError, MalformedReplyError, ProviderError
 from ..types import Attempt, ChatMessage, ChatResponse, ToolSpec, Usage
-from .base import LLMProvider, ModelSettings, ProviderEvent, ReplyBuilder, StopEvent, UsageEvent, secrets_of
+from .base import (
+    LLMProvider,
+    ModelSettings,
+    ProviderEvent,
+    ReplyBuilder,
+    StopEvent,
+    UsageEvent,
+    as_provider,
+    close_stream,
+    kind_of,
+    secrets_of,
+)
 
 MAX_TOLD_CHARS = 300
 """How much of an earlier failure is told in the text of the last one."""
@@ -32,12 +43,15 @@ class Candidate:
     model: str | None = None
     label: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provider", as_provider(self.provider))
+
     @property
     def name(self) -> str:
         """What attempts call it."""
         default = getattr(self.provider, "default_model", None)
         given = self.label or self.model or (default if isinstance(default, str) else "")
-        return given or type(self.provider).__name__
+        return given or kind_of(self.provider)
 
 
 class FallbackProvider(LLMProvider):
@@ -124,9 +138,7 @@ class FallbackProvider(LLMProvider):
                     raise final from final.__cause__
                 continue
             finally:
-                close = getattr(stream, "aclose", None)  # any iterator may be a stream
-                if close is not None:
-                    await close()
+                await close_stream(stream)
             for held in () if shown else said:
                 yield held
             yield response

@@ -7,6 +7,7 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ from .base import ModelSettings
 from .encoding import encode, parameters, shape_instruction, tool_fragments
 from .gemini_contents import encode_contents, text_of
 from .gemini_reply import GeminiReply
+from .history import repaired
 from .service import ServiceOptions
 from .untyped import as_dict, as_list, is_dict, is_list
 from .wire import HTTPProvider, Outgoing
@@ -27,13 +29,18 @@ from .wire import HTTPProvider, Outgoing
 # These belong to the request itself; an extension of the same name would contradict it.
 _RESERVED = frozenset({"contents", "messages", "model", "systemInstruction"})
 
+# Source: https://ai.google.dev/gemini-api/docs/structured-output#structured_outputs_with_tools
+_SCHEMA_WITH_TOOLS = 3
+_GENERATION = re.compile(r"gemini-(\d{1,3})(?:\D|$)")
+
 
 class GeminiProvider(HTTPProvider):
     """Google's Gemini API, or a service that speaks it.
 
     ``base_url`` ends in the API's version; one without a path gets ``/v1beta``. ``timeout`` is the longest
-    silence in seconds. ``schema_with_tools`` True says that the model takes tools and the schema of an
-    answer in one request, as Gemini 3 does; older ones refuse, so they are told the schema in words.
+    silence in seconds. ``schema_with_tools`` says whether the model takes tools and the schema of an answer in
+    one request; None leaves it to the model's name. Gemini 3 does; older ones refuse, and are told the schema in
+    words.
 
     ``extensions`` go into every request: objects in them (``generationConfig``, ``toolConfig``) are merged
     with what the request says, ``safetySettings`` category by category; ``thinkingConfig`` finds its place in
@@ -44,11 +51,11 @@ class GeminiProvider(HTTPProvider):
     def __init__(
         self,
         api_key: str | None = None,
-        default_model: str = "gemini-2.5-flash",
+        default_model: str = "gemini-3.5-flash-lite",
         timeout: float | None = 120.0,
         *,
         base_url: str = "https://generativelanguage.googleapis.com/v1beta",
-        schema_with_tools: bool = False,
+        schema_with_tools: bool | None = None,
         extensions: Mapping[str, Any] | None = None,
         **service: Unpack[ServiceOptions],
     ) -> None:
@@ -77,7 +84,7 @@ class GeminiProvider(HTTPProvider):
     ) -> int:
         """How many input tokens the service counts in this request, without running it. Raises as ``chat``."""
         kind, name = _resource(model or self.default_model)
-        request = {"model": f"{kind}/{name}", **await self._body(messages, tools, settings)}
+        request = {"model": f"{kind}/{name}", **await self._body(repaired(messages), tools, settings, name)}
         body = encode({"generateContentRequest": request})
         return await self.exchange(self._address(kind, name, "countTokens"), body, self._count)
 
@@ -94,7 +101,7 @@ class GeminiProvider(HTTPProvider):
             url = self._address(kind, name, "streamGenerateContent", alt="sse")
         else:
             url = self._address(kind, name, "generateContent")
-        body = await self._body(messages, tools, settings)
+        body = await self._body(messages, tools, settings, name)
         return Outgoing(url, encode(body), lambda: GeminiReply(self._failures, model, messages))
 
     def _address(self, kind: str, name: str, method: str, **query: str) -> str:
@@ -105,6 +112,7 @@ class GeminiProvider(HTTPProvider):
         messages: Sequence[ChatMessage],
         tools: Sequence[ToolSpec] | None,
         settings: ModelSettings | None,
+        model: str,
     ) -> dict[str, Any]:
         contents = await encode_contents(messages)
         told = [text for message in messages if message.role is Role.SYSTEM and (text := text_of(message))]
@@ -112,7 +120,7 @@ class GeminiProvider(HTTPProvider):
         if settings is not None:
             own, schema = _checked(settings.extensions), settings.output_schema
             any_tools = tools or beside.get("tools") or own.get("tools")
-            if schema is not None and any_tools and not self._schema_with_tools:
+            if schema is not None and any_tools and not self._takes_both(model):
                 told.append(shape_instruction(schema))
                 schema = None
             beside = _merged(_merged(beside, {"generationConfig": _generation(settings, schema)}), own)
@@ -127,6 +135,13 @@ class GeminiProvider(HTTPProvider):
             **{name: said for name, said in body.items() if said not in ({}, [])},
             "contents": Raw(contents),
         }
+
+    def _takes_both(self, model: str) -> bool:
+        """Whether ``model`` takes tools and a schema in one request."""
+        if self._schema_with_tools is not None:
+            return self._schema_with_tools
+        generation = _GENERATION.match(model)
+        return generation is not None and int(generation[1]) >= _SCHEMA_WITH_TOOLS
 
     def _count(self, body: bytes) -> int:
         try:

@@ -31,6 +31,7 @@ from ..types import (
     VideoPart,
 )
 from .encoding import arguments_object, encode, is_object, wire_name
+from .gemini_parts import can_go_back
 from .media import Media, MediaPart, Misfit, load_media, media_parts
 
 ORIGIN = "gemini"
@@ -173,8 +174,8 @@ def _model_parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[
             if _signs(part):
                 _sign(parts, part)
         elif isinstance(part, OpaquePart):
-            if part.origin == ORIGIN:
-                parts.append(_opaque(part))
+            if part.origin == ORIGIN and (opaque := _opaque(part)) is not None:
+                parts.append(opaque)
         elif encoded := _plain(part, media):
             parts.append(encoded)
     parts += [call for index, call in enumerate(calls) if index not in placed]
@@ -216,10 +217,11 @@ def _name(called: str) -> str:
     return called if _NAME.fullmatch(called) else wire_name(called)
 
 
-def _opaque(part: OpaquePart) -> Raw:
+def _opaque(part: OpaquePart) -> Raw | None:
+    """What only the service understands; None for what it would refuse, which older logs may hold."""
     if not is_object(part.data):
         raise ConfigError(f"an OpaquePart of {ORIGIN} must hold a JSON object, not {part.data[:60]!r}")
-    return Raw(part.data.encode())
+    return Raw(part.data.encode()) if can_go_back(part.data) else None
 
 
 def _plain(part: Part, media: Mapping[str, Media]) -> dict[str, Any] | None:

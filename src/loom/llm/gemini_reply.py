@@ -21,13 +21,19 @@ from ..types import (
     FilePart,
     ImagePart,
     OpaquePart,
+    Source,
     StopReason,
     VideoPart,
 )
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .failures import FailureReader
 from .gemini_contents import ORIGIN
-from .reply_calls import CallIds
+from .gemini_parts import fault_of_part, says_nothing
+from .halves import compact, reader
+from .reply_calls import CallIds, once
+from .sources import each_once
+from .sources import of_gemini as sources_of_gemini
+from .stops import CUT, later, stop_of
 from .untyped import as_dict, as_text
 from .usage import of_gemini
 
@@ -43,12 +49,15 @@ _STOPS = {
     "SPII": StopReason.CONTENT_FILTER,
     "MODEL_ARMOR": StopReason.CONTENT_FILTER,
     "ESCALATION": StopReason.CONTENT_FILTER,
+    "LANGUAGE": StopReason.CONTENT_FILTER,
     "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
     "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
 }
 # The model wrote something the service itself could not read; asking again is what helps.
 _BROKEN = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
+# Ends that calls may have; any other means that the reply is not what the model meant to say.
+_ORDERLY = (None, "STOP", "FINISH_REASON_UNSPECIFIED")
 # Reasons that are refusals of the request, as the statuses the service has for those.
 _REFUSED = {
     "MISSING_THOUGHT_SIGNATURE": (400, "INVALID_ARGUMENT"),
@@ -59,7 +68,6 @@ _MEDIA: dict[str, type[ImagePart | AudioPart | VideoPart]] = {
     "audio": AudioPart,
     "video": VideoPart,
 }
-_BESIDE = frozenset({"thought", "thoughtSignature"})
 
 
 # Fields are Any where a wrong type is judged below instead of failing the decode.
@@ -73,6 +81,8 @@ class _Candidate(Struct, gc=False, rename="camel"):
     finish_reason: Any = None
     finish_message: Any = None
     grounding_metadata: Any = None
+    citation_metadata: Any = None
+    url_context_metadata: Any = None
 
 
 class _Chunk(Struct, gc=False, rename="camel"):
@@ -104,16 +114,17 @@ class _Part(Struct, gc=False, rename="camel"):
     inline_data: _Blob | None = None
 
 
-_decode_chunks = msgspec.json.Decoder(_Chunk | list[_Chunk]).decode
-_decode_part = msgspec.json.Decoder(_Part).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_chunks = reader(msgspec.json.Decoder(_Chunk | list[_Chunk]).decode)
+_decode_part = reader(msgspec.json.Decoder(_Part).decode)
+_decode_fields = reader(msgspec.json.Decoder(dict[str, Any]).decode)
 
 
 class GeminiReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_searched", "_seen", "_streamed", "_usage",
+        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_searched", "_seen", "_sources",
+        "_streamed", "_usage",
         "done",
     )  # fmt: skip
 
@@ -125,6 +136,7 @@ class GeminiReply:
         self._called = 0
         self._usage: dict[str, Any] = {}
         self._searched: Any = None
+        self._sources: list[Source] = []
         self._finish: str | None = None
         self._streamed = True
         self._blocked = self._seen = False
@@ -158,13 +170,14 @@ class GeminiReply:
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
         self._builder.usage = of_gemini(self._usage, self._searched, self._builder.model)
-        stop = (
-            StopReason.CONTENT_FILTER if self._blocked else _STOPS.get(self._finish or "", StopReason.UNKNOWN)
-        )
-        if self._called and stop is not StopReason.LENGTH and not self._blocked:
+        self._builder.sources = each_once(self._sources)
+        stop = StopReason.CONTENT_FILTER if self._blocked else stop_of(self._finish, _STOPS)
+        if self._called and stop not in CUT:
+            if self._finish not in _ORDERLY:
+                raise self._failures.malformed(f"gave up on its reply ({self._finish})", retryable=True)
             stop = StopReason.TOOL_USE  # the wire has no reason of its own for it
         self._builder.stop_reason = stop
-        response = self._builder.build()
+        response = once(self._builder.build())
         if not (self.ending or self._called or response.message.content):
             raise self._failures.malformed("sent a candidate with nothing in it")
         return response
@@ -197,6 +210,9 @@ class GeminiReply:
         events: list[ProviderEvent] = []
         for raw in (candidate.content and candidate.content.parts) or ():
             self._part(raw, events)
+        said = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
+        if any(said):
+            self._sources += sources_of_gemini(*said)
         if candidate.finish_reason and isinstance(candidate.finish_reason, str):
             self._end(candidate.finish_reason, as_text(candidate.finish_message))
         return events
@@ -208,7 +224,7 @@ class GeminiReply:
         if reason in _REFUSED:
             code, status = _REFUSED[reason]
             raise self._failures.from_error({"code": code, "status": status, "message": said or reason})
-        self._finish = reason
+        self._finish = later(self._finish, reason, _STOPS)
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -222,14 +238,22 @@ class GeminiReply:
                 self._sign(part.thought_signature, events)
             elif part.text is not None and part.inline_data is None:
                 self._text(part, part.text, events)
-            elif (fields := _decode_fields(raw).keys()) - _BESIDE:
-                self._builder.part(OpaquePart(ORIGIN, _compact(raw)))
-            elif fields:
-                self._sign(part.thought_signature, events)
+            else:
+                self._other(raw, part.thought_signature, events)
             return
         except (ValueError, RecursionError):
             pass
         raise self._failures.malformed("sent a part that cannot be read", bytes(raw), retryable=True)
+
+    def _other(self, raw: Raw, signature: str | None, events: list[ProviderEvent]) -> None:
+        """A part that only the service understands, or nothing but a signature."""
+        fields = _decode_fields(raw)
+        if (fault := fault_of_part(fields)) is not None:
+            raise self._failures.malformed(f"sent {fault}", bytes(raw), retryable=True)
+        if says_nothing(fields):
+            self._sign(signature, events)
+        else:
+            self._builder.part(OpaquePart(ORIGIN, compact(bytes(raw))))
 
     def _text(self, part: _Part, text: str, events: list[ProviderEvent]) -> None:
         if part.thought:
@@ -263,7 +287,7 @@ class GeminiReply:
             raise self._failures.malformed("sent a tool call in pieces, which nobody asked for")
         if not name:
             raise self._failures.malformed("sent a tool call without a name", retryable=True)
-        arguments = "{}" if bytes(call.args) in (b"", b"null") else _compact(call.args)
+        arguments = "{}" if bytes(call.args) in (b"", b"null") else compact(bytes(call.args))
         index, unique = self._called, self._ids.take(as_text(call.id))
         self._called += 1
         self._builder.call(index, unique, name, arguments, signature)
@@ -271,8 +295,3 @@ class GeminiReply:
 
 
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _compact(raw: Raw) -> str:
-    """JSON text as it came, without the white space between its words."""
-    return msgspec.json.format(bytes(raw), indent=-1).decode()

@@ -92,6 +92,7 @@ class Gate:
             self._failures += 1
             self._last = str(error)
             limit = self._allowance.open_after
+            # guard: tests/llm/test_limits.py
             if limit is not None and self._failures >= limit:
                 self._until = self._clock() + self._allowance.reset_after
         elif error is None or isinstance(error, LoomError):

@@ -62,9 +62,12 @@ class Calls:
         """Take a call, or a piece of one."""
         name = call.function.name if call.function and isinstance(call.function.name, str) else ""
         arguments = argument_text(call.function.arguments if call.function else None)
-        slot = None if whole else self._growing(call, name, arguments)
-        if slot is None:
-            slot = self._open(call)
+        before = None if whole else self._growing(call, name)
+        slot = (
+            before
+            if before is not None and not _begins_again(before, arguments)
+            else self._open(call, before)
+        )
         if name:
             slot.name = name
         if arguments:
@@ -74,7 +77,7 @@ class Calls:
             slot.signature = as_text(google.get("thought_signature")) or slot.signature
         return ToolCallDeltaEvent(slot.number, slot.id, name or None, arguments or None)
 
-    def _growing(self, call: Call, name: str, arguments: str) -> Slot | None:
+    def _growing(self, call: Call, name: str) -> Slot | None:
         """The call this piece belongs to, or None when it begins a new one."""
         slot: Slot | None = None
         if isinstance(call.index, int):
@@ -87,16 +90,26 @@ class Calls:
             slot = self.slots[-1]
         if slot is None or not name:
             return slot
-        # Some servers number every parallel call 0, or none: a name with another id, or arguments that
-        # begin again after a complete object, are the next call.
+        # Some servers number every parallel call 0, or none: a name with another id is the next call.
         other = bool(call.id) and slot.said_id is not None and call.id != slot.said_id
-        again = arguments.startswith("{") and bool(slot.arguments) and is_object(slot.text())
-        return None if other or again else slot
+        return None if other else slot
 
-    def _open(self, call: Call) -> Slot:
-        said = call.id if call.id and isinstance(call.id, str) else None
+    def _open(self, call: Call, before: Slot | None) -> Slot:
+        """A new call; ``before`` is the whole one in whose place it begins, which may be told again."""
+        said = call.id if call.id and isinstance(call.id, str) else before.said_id if before else None
         slot = Slot(len(self.slots), said, self._ids.take(said))
+        slot.name = before.name if before else ""
         self.slots.append(slot)
         if isinstance(call.index, int):
             self._by_index[call.index] = slot
         return slot
+
+
+def _begins_again(slot: Slot, arguments: str) -> bool:
+    """Whether ``arguments`` begin after those of ``slot`` were whole: the next call, or the same once more."""
+    return (
+        arguments.startswith("{")
+        and bool(slot.arguments)
+        and slot.arguments[-1].rstrip().endswith("}")
+        and is_object(slot.text())
+    )

@@ -23,7 +23,7 @@ from .encoding import (
     tool_fragments,
     wire_name,
 )
-from .openai_messages import Dialect, ReasoningAs, fragments, tool_object
+from .openai_messages import Dialect, DocumentsAs, ReasoningAs, fragments, tool_object
 from .openai_reply import OpenAIReply
 from .service import ServiceOptions
 from .untyped import as_dict, as_text
@@ -46,7 +46,8 @@ class OpenAICompatibleProvider(HTTPProvider):
 
     ``reasoning_as`` is where reasoning of earlier replies goes back, for services that want it: the name of a
     field, or ``parts`` of the content. ``reasoning_required`` puts it into every reply, empty if need be;
-    ``thought_signatures`` sends back what Gemini signed its calls with.
+    ``thought_signatures`` sends back what Gemini signed its calls with. ``documents_as`` is the kind of part that
+    holds a document, and ``short_call_ids`` says that ids of tool calls must be nine letters and digits.
 
     ``extensions`` go into every request; ``tools`` among them are tools that the service runs itself.
     """
@@ -55,7 +56,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         self,
         base_url: str,
         api_key: str | None = None,
-        default_model: str = "gpt-4o",
+        default_model: str = "gpt-5.6-terra",
         timeout: float | None = 120.0,
         *,
         organization: str | None = None,
@@ -67,6 +68,8 @@ class OpenAICompatibleProvider(HTTPProvider):
         reasoning_as: ReasoningAs | None = None,
         reasoning_required: bool = False,
         thought_signatures: bool = False,
+        documents_as: DocumentsAs = "file",
+        short_call_ids: bool = False,
         **service: Unpack[ServiceOptions],
     ) -> None:
         super().__init__(base_url, api_key, default_model, timeout, **service)
@@ -78,7 +81,9 @@ class OpenAICompatibleProvider(HTTPProvider):
         self._structured = structured
         self._include_usage = include_usage
         self._key_header = key_header
-        self._dialect = Dialect(reasoning_as, reasoning_required, thought_signatures)
+        self._dialect = Dialect(
+            reasoning_as, reasoning_required, thought_signatures, documents_as, short_call_ids
+        )
         self._encoded = self._dialect.key
         self._tools = tool_fragments(tool_object)
 

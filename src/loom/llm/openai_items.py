@@ -15,7 +15,7 @@ from ..types import ImagePart, OpaquePart, Part, TextPart, ThinkingPart
 from .base import ReplyBuilder
 from .encoding import encode, wire_id
 from .reply_calls import CallIds, argument_text
-from .untyped import as_dict, as_list, as_text
+from .untyped import as_dict, as_list, as_text, is_dict, is_list, wrong_field
 
 ORIGIN = "openai_responses"
 MARK = "response"
@@ -54,6 +54,46 @@ def add_items(items: Sequence[dict[str, Any]], builder: ReplyBuilder, ids: CallI
             _add_image(item, builder)
         else:
             builder.part(_opaque(item))
+
+
+# What the other items the service knows must hold for it to take them back.
+_WANTED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "web_search_call": {"id": str},
+    "file_search_call": {"id": str},
+    "code_interpreter_call": {"id": str},
+    "mcp_call": {"id": str},
+    "mcp_list_tools": {"id": str},
+    "mcp_approval_request": {"id": str},
+    "compaction": {"encrypted_content": str},
+}
+
+
+def fault_of_item(item: dict[str, Any]) -> str | None:
+    """What is wrong with an item of a kind that this wire knows; None when the service would take it back."""
+    kind = as_text(item.get("type"))
+    if not kind:
+        return "an item without type"
+    if (field := wrong_field(item, _WANTED.get(kind, {}))) is not None:
+        return f"an item of type {kind} without {field}"
+    if kind == "message" and not is_list(item.get("content")):
+        return "a message without content"
+    if kind == "image_generation_call" and not isinstance(item.get("result"), str | None):
+        return "a picture that is none"
+    if kind in ("message", "reasoning") and not all(map(_are_sound, _lists(item))):
+        return f"an item of type {kind} with content that cannot be"
+    if kind == "reasoning" and not isinstance(item.get("encrypted_content"), str | None):
+        return "reasoning with content that cannot be"
+    return None
+
+
+def _lists(item: dict[str, Any]) -> list[Any]:
+    return [item[name] for name in ("summary", "content") if item.get(name) is not None]
+
+
+def _are_sound(pieces: Any) -> bool:
+    return is_list(pieces) and all(
+        is_dict(piece) and (piece.get("type") not in TEXT_KEYS or _has_text(piece)) for piece in pieces
+    )
 
 
 def call_id_of(given: str) -> str:

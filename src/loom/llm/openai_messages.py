@@ -26,11 +26,14 @@ from ..types import (
     ToolCall,
     ToolSpec,
 )
-from .encoding import arguments_object, encode, parameters, wire_name
+from .encoding import arguments_object, encode, nine_letter_id, parameters, short_id, wire_name
 from .media import Media, MediaPart, Misfit, is_address, load_media, refuse_misfits
 from .openai_reasoning import DETAILS, ORIGIN
 
 ReasoningAs = Literal["reasoning_content", "reasoning", "reasoning_details", "parts"]
+DocumentsAs = Literal["file", "document_url"]
+# What OpenAI says of longer ones: "string too long. Expected a string with maximum length 40".
+_LONGEST_CALL_ID = 40
 _ACCEPTED = (ImagePart, AudioPart, FilePart)
 _AUDIO_FORMATS = {"mpeg": "mp3", "wave": "wav"}
 
@@ -40,12 +43,28 @@ class Dialect(NamedTuple):
 
     ``reasoning`` is where their reasoning goes: a text field, OpenRouter's ``reasoning_details``, or thinking
     ``parts`` of the content; None leaves it out. ``reasoning_required`` puts the field into every reply, empty
-    if need be. ``thought_signatures`` sends back what Gemini signed its calls with.
+    if need be. ``thought_signatures`` sends back what Gemini signed its calls with. ``documents`` is the part that
+    holds a document, and ``short_call_ids`` says that ids of calls are nine letters and digits.
     """
 
     reasoning: ReasoningAs | None = None
     reasoning_required: bool = False
     thought_signatures: bool = False
+    documents: DocumentsAs = "file"
+    short_call_ids: bool = False
+
+    def call_id(self, given: str) -> str:
+        """The id of a call as the service takes it; those of other services may be too long for it."""
+        return nine_letter_id(given) if self.short_call_ids else short_id(given, _LONGEST_CALL_ID)
+
+    def fitting(self, part: MediaPart, role: Role) -> Misfit | None:
+        """Why the service has no place for ``part``; None when it has."""
+        if not isinstance(part, _ACCEPTED):
+            return Misfit()
+        fetched = isinstance(part, ImagePart) or (
+            isinstance(part, FilePart) and self.documents == "document_url"
+        )
+        return Misfit(" from an address", "send its content") if is_address(part) and not fetched else None
 
     @property
     def key(self) -> str:
@@ -58,7 +77,7 @@ _PLAIN = Dialect()
 
 async def fragments(messages: Sequence[ChatMessage], dialect: Dialect, key: str) -> bytes:
     """The messages as JSON, joined; those that were sent before are not encoded again."""
-    refuse_misfits(messages, _fitting, "this wire")
+    refuse_misfits(messages, dialect.fitting, "this wire")
     for message in reversed(messages):  # what is new is at the end
         if key in message.__dict__:
             break
@@ -97,23 +116,15 @@ def tool_object(tool: ToolSpec) -> dict[str, Any]:
 async def _encode(message: ChatMessage, dialect: Dialect) -> bytes | tuple[bytes, bytes]:
     if message.role is Role.ASSISTANT:
         # Nothing a model drew goes back on this wire; but a path among it is a forgery, and is refused.
-        await load_media(message, _fitting)
+        await load_media(message, dialect.fitting)
         return encode(_reply(message, dialect))
-    message, media = await load_media(message, _fitting)
+    message, media = await load_media(message, dialect.fitting)
     if message.role is Role.TOOL:
-        return _tool_result(message, media)
-    body: dict[str, Any] = {"role": message.role, "content": _content(message, media)}
+        return _tool_result(message, media, dialect)
+    body: dict[str, Any] = {"role": message.role, "content": _content(message, media, dialect)}
     if message.name and wire_name(message.name) == message.name:
         body["name"] = message.name
     return encode(body)
-
-
-def _fitting(part: MediaPart, role: Role) -> Misfit | None:
-    if not isinstance(part, _ACCEPTED):
-        return Misfit()
-    if is_address(part) and not isinstance(part, ImagePart):
-        return Misfit(" from an address", "send its content")
-    return None
 
 
 def _reply(message: ChatMessage, dialect: Dialect) -> dict[str, Any]:
@@ -170,26 +181,32 @@ def _text_part(text: str) -> dict[str, Any]:
 def _call(call: ToolCall, dialect: Dialect) -> dict[str, Any]:
     # A model may call what there is not, by a name that the service refuses to hear again.
     function = {"name": wire_name(call.name), "arguments": arguments_object(call.arguments)}
-    body: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
+    body: dict[str, Any] = {"id": dialect.call_id(call.id), "type": "function", "function": function}
     if dialect.thought_signatures and call.signature and not call.signature.startswith("{"):
         body["extra_content"] = {"google": {"thought_signature": call.signature}}
     return body
 
 
-def _tool_result(message: ChatMessage, media: Mapping[str, Media]) -> bytes | tuple[bytes, bytes]:
+def _tool_result(
+    message: ChatMessage, media: Mapping[str, Media], dialect: Dialect
+) -> bytes | tuple[bytes, bytes]:
     text = _text(message)
     if message.is_error and not text.lower().startswith("error"):
         text = f"Error: {text}"  # the wire has no field for it
-    result = encode({"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text})
+    called = dialect.call_id(message.tool_call_id or "")
+    result = encode({"role": "tool", "tool_call_id": called, "content": text})
     if not media:
         return result
     shown = [part for part in message.content or () if isinstance(part, _ACCEPTED)]
     named = "Images" if all(isinstance(part, ImagePart) for part in shown) else "Files"
-    heading = _text_part(f"{named} returned by the tool call {message.tool_call_id}:")
-    return result, encode({"role": "user", "content": [heading, *(_medium(part, media) for part in shown)]})
+    heading = _text_part(f"{named} returned by the tool call {called}:")
+    told = [heading, *(_medium(part, media, dialect) for part in shown)]
+    return result, encode({"role": "user", "content": told})
 
 
-def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
+def _content(
+    message: ChatMessage, media: Mapping[str, Media], dialect: Dialect
+) -> str | list[dict[str, Any]]:
     if not media or message.content is None or isinstance(message.content, str):
         return _text(message)
     parts: list[dict[str, Any]] = []
@@ -197,11 +214,11 @@ def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dic
         if isinstance(part, TextPart):
             parts.append(_text_part(part.text))
         elif isinstance(part, _ACCEPTED):
-            parts.append(_medium(part, media))
+            parts.append(_medium(part, media, dialect))
     return parts
 
 
-def _medium(part: MediaPart, media: Mapping[str, Media]) -> dict[str, Any]:
+def _medium(part: MediaPart, media: Mapping[str, Media], dialect: Dialect) -> dict[str, Any]:
     item = media[part.source]
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": item.data_url}}
@@ -209,6 +226,8 @@ def _medium(part: MediaPart, media: Mapping[str, Media]) -> dict[str, Any]:
         subtype = item.media_type.partition("/")[2].removeprefix("x-")
         sound = {"data": item.base64, "format": _AUDIO_FORMATS.get(subtype, subtype)}
         return {"type": "input_audio", "input_audio": sound}
+    if dialect.documents == "document_url":
+        return {"type": "document_url", "document_url": item.data_url}
     name = "document.pdf" if item.media_type == "application/pdf" else "document"
     return {"type": "file", "file": {"filename": name, "file_data": item.data_url}}
 

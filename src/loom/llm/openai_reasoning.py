@@ -11,27 +11,38 @@ from typing import Any
 
 from ..types import OpaquePart
 from .encoding import encode
-from .untyped import as_list, is_dict
+from .untyped import as_list, as_text, is_dict
 
 ORIGIN = "openai_chat"
 DETAILS = "reasoning_details"
 _GROWING = ("text", "summary")
+_HOLDS = {
+    "reasoning.text": ("text", "signature"),
+    "reasoning.summary": ("summary",),
+    "reasoning.encrypted": ("data",),
+}
 
 
 class ReasoningDetails:
     """The details of one reply, as they come."""
 
-    __slots__ = ("_blocks",)
+    __slots__ = ("_blocks", "_strange")
 
     def __init__(self) -> None:
         self._blocks: list[dict[str, Any]] = []
+        self._strange = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether every block of a kind we know holds what that kind is about."""
+        return not self._strange and all(map(_is_sound, self._blocks))
 
     def add(self, details: Any) -> None:
         """Take the details of one chunk, or all of a whole reply."""
         for fragment in as_list(details):
             if not is_dict(fragment):
-                continue
-            if self._blocks and _goes_on(self._blocks[-1], fragment):
+                self._strange = True
+            elif self._blocks and _goes_on(self._blocks[-1], fragment):
                 _grow(self._blocks[-1], fragment)
             else:
                 self._blocks.append(dict(fragment))
@@ -39,6 +50,11 @@ class ReasoningDetails:
     def part(self) -> OpaquePart | None:
         """What goes back with the message; None when there were none."""
         return OpaquePart(ORIGIN, encode({DETAILS: self._blocks}).decode()) if self._blocks else None
+
+
+def _is_sound(block: dict[str, Any]) -> bool:
+    wanted = _HOLDS.get(as_text(block.get("type")), ())
+    return not wanted or any(isinstance(block.get(name), str) for name in wanted)
 
 
 def _goes_on(block: dict[str, Any], fragment: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from ..types import CallPart, ChatMessage, ImagePart, OpaquePart, Part, TextPart, ThinkingPart, ToolCall
 from .encoding import arguments_object, wire_name
-from .openai_items import HEADED, MARK, ORIGIN, TEXT_KEYS, call_id_of, pieces_of, texts_of
+from .openai_items import HEADED, MARK, ORIGIN, TEXT_KEYS, call_id_of, fault_of_item, pieces_of, texts_of
 from .untyped import as_dict, as_list, as_text
 
 _THOUGHTS = "thoughts"
@@ -87,7 +87,7 @@ class _Writer:
         kind = as_text(item.get("type"))
         if kind in HEADED and "result" not in item:
             self._begin(item)
-        elif kind and kind != MARK:
+        elif kind and kind != MARK and fault_of_item(item) is None:
             self._close()
             self.items.append(item)
 

@@ -14,13 +14,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, StopReason
+from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
-from .encoding import is_object
+from .encoding import encode, is_object
 from .failures import FailureReader
+from .halves import reader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
-from .untyped import as_dict, as_list, as_text, is_list
+from .reply_calls import once
+from .sources import each_once, sources_in
+from .sources import of_chat as sources_of_chat
+from .stops import CUT, later, stop_of
+from .untyped import as_dict, as_list, as_text, is_dict, is_list
 from .usage import of_chat
 
 _STOPS = {
@@ -41,8 +46,6 @@ _STOPS = {
 }
 # What DeepSeek, Z.ai and vLLM say when they could not go on; asking again may help.
 _GAVE_UP = frozenset({"insufficient_system_resource", "network_error", "abort"})
-# A reply cut short may end in half a call.
-_CUT = (StopReason.LENGTH, StopReason.CONTEXT_FULL, StopReason.CONTENT_FILTER)
 
 
 # Fields are Any where servers differ: a wrong type there is judged below instead of failing the decode.
@@ -55,6 +58,9 @@ class _Delta(Struct, gc=False):
     tool_calls: list[Call] | None = None
     images: Any = None
     audio: Any = None
+    annotations: Any = None
+    executed_tools: Any = None
+    citations: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -73,9 +79,13 @@ class _Chunk(Struct, gc=False):
     error: Any = None
     object: Any = None
     message: Any = None
+    citations: Any = None
+    search_results: Any = None
+    web_search: Any = None
+    search_info: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = reader(msgspec.json.Decoder(_Chunk).decode)
 
 
 class OpenAIReply:
@@ -87,7 +97,7 @@ class OpenAIReply:
 
     __slots__ = (
         "_audio", "_audio_type", "_builder", "_calls", "_details", "_failures", "_finish", "_refused",
-        "_seen", "_streamed", "_usage", "done",
+        "_seen", "_sources", "_streamed", "_usage", "done",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +116,7 @@ class OpenAIReply:
         self._audio_type = audio_type
         self._finish: str | None = None
         self._usage: Any = None
+        self._sources: list[Source] = []
         self._streamed = True
         self._seen = self._refused = False
 
@@ -140,18 +151,22 @@ class OpenAIReply:
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         if not self._seen:
             raise self._failures.malformed("sent a reply without choices")
-        stop = _STOPS.get(self._finish or "", StopReason.UNKNOWN)
+        stop = StopReason.REFUSAL if self._refused else stop_of(self._finish, _STOPS)
         if self._audio:
             source = f"data:{self._audio_type};base64,{base64.b64encode(b''.join(self._audio)).decode()}"
             self._builder.part(AudioPart(source, self._audio_type))
-        if self._details is not None and (part := self._details.part()) is not None:
-            self._builder.part(part)
+        if self._details is not None:
+            if not self._details.sound:
+                raise self._failures.malformed("sent reasoning details that are none", retryable=True)
+            if (part := self._details.part()) is not None:
+                self._builder.part(part)
         calls = self._whole_calls(stop)
         for position, slot in enumerate(calls):
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
         self._builder.usage = of_chat(self._usage, self._builder.model)
+        self._builder.sources = each_once(self._sources)
         self._builder.stop_reason = self._stop(stop, bool(calls))
-        return self._builder.build()
+        return once(self._builder.build())
 
     # --- chunks -----------------------------------------------------------------------------------
 
@@ -180,6 +195,15 @@ class OpenAIReply:
             self._usage = as_dict(chunk.x_groq).get("usage") or self._usage
         if chunk.model and isinstance(chunk.model, str):
             self._builder.model = chunk.model
+        if chunk.citations or chunk.search_results or chunk.web_search or chunk.search_info:
+            self._sources += sources_of_chat(
+                {
+                    "citations": chunk.citations,
+                    "search_results": chunk.search_results,
+                    "web_search": chunk.web_search,
+                    "search_info": chunk.search_info,
+                }
+            )
         if not chunk.choices:
             return None
         for choice in chunk.choices:
@@ -195,7 +219,7 @@ class OpenAIReply:
         return choice
 
     def _end(self, reason: str) -> None:
-        self._finish = reason
+        self._finish = later(self._finish, reason, _STOPS)
         if reason == "error":
             raise self._failures.malformed("gave up on its reply (finish_reason error)", retryable=True)
         if reason in _GAVE_UP:
@@ -214,7 +238,9 @@ class OpenAIReply:
                 events.append(ContentDeltaEvent(content))
             else:
                 self._parts(content, events)
-        if delta.refusal and isinstance(delta.refusal, str):
+        if delta.refusal:
+            if not isinstance(delta.refusal, str):
+                raise self._failures.malformed("sent a refusal that is no text", retryable=True)
             self._refused = True
             self._text(delta.refusal, events)
         if delta.tool_calls:
@@ -222,6 +248,9 @@ class OpenAIReply:
         if delta.reasoning_details:
             self._details = self._details or ReasoningDetails()
             self._details.add(delta.reasoning_details)
+        if delta.annotations or delta.executed_tools or delta.citations:
+            told = {"annotations": delta.annotations, "executed_tools": delta.executed_tools}
+            self._sources += sources_of_chat({**told, "citations": delta.citations})
         if delta.images or delta.audio:
             self._media(delta, events)
         return events
@@ -239,6 +268,13 @@ class OpenAIReply:
         if not is_list(content):
             raise self._failures.malformed(f"sent content of type {type(content).__name__}")
         for part in content:
+            if not (isinstance(part, str) or (is_dict(part) and _is_sound(part))):
+                raise self._failures.malformed(
+                    "sent a part that cannot be read", encode(part), retryable=True
+                )
+            if as_text(as_dict(part).get("type")) in ("tool_reference", "reference"):
+                self._sources += sources_in([part])
+                continue
             thought = as_dict(part).get("thinking")
             for inner in as_list(thought) or [thought]:
                 if said := as_text(as_dict(inner).get("text")) or as_text(inner):
@@ -248,10 +284,14 @@ class OpenAIReply:
 
     def _media(self, delta: _Delta, events: list[ProviderEvent]) -> None:
         """Pictures (OpenRouter) as they come; sound (OpenAI) in pieces, with what it says as text."""
-        for image in as_list(delta.images):
-            if url := as_text(as_dict(as_dict(image).get("image_url")).get("url")):
-                self._builder.part(ImagePart(url, _type_of(url)))
+        for image in as_list(delta.images) or ([delta.images] if delta.images else ()):
+            url = as_text(as_dict(as_dict(image).get("image_url")).get("url"))
+            if not url:
+                raise self._failures.malformed("sent a picture without address", retryable=True)
+            self._builder.part(ImagePart(url, _type_of(url)))
         audio = as_dict(delta.audio)
+        if not all(isinstance(audio.get(name), str | None) for name in ("transcript", "data")):
+            raise self._failures.malformed("sent sound that is none", retryable=True)
         if said := as_text(audio.get("transcript")):
             self._text(said, events)
         if sound := as_text(audio.get("data")):
@@ -263,8 +303,8 @@ class OpenAIReply:
     # --- the end ----------------------------------------------------------------------------------
 
     def _whole_calls(self, stop: StopReason) -> list[Slot]:
-        """The calls that came whole: a reply cut at its token limit may end in half a call."""
-        cut = stop in _CUT
+        """The calls that came whole: a reply that was cut may end in half a call."""
+        cut = stop in CUT
         calls = [slot for slot in self._calls.slots if not cut or (slot.name and is_object(slot.text()))]
         unsure = self._streamed and self._finish is None
         for slot in calls:
@@ -274,14 +314,23 @@ class OpenAIReply:
 
     def _stop(self, stop: StopReason, called: bool) -> StopReason:
         if called:
-            return stop if stop in (StopReason.LENGTH, StopReason.CONTEXT_FULL) else StopReason.TOOL_USE
-        if self._refused:
-            return StopReason.REFUSAL
+            return stop if stop in CUT else StopReason.TOOL_USE
         if stop is not StopReason.TOOL_USE:
             return stop
         if not self._builder.build().message.text_content:
             raise self._failures.malformed("announced tool calls and sent none", retryable=True)
         return StopReason.UNKNOWN
+
+
+def _is_sound(part: dict[str, Any]) -> bool:
+    """Whether a part of a kind we know holds its text."""
+    if part.get("type") == "text":
+        return isinstance(part.get("text"), str)
+    if part.get("type") != "thinking":
+        return True
+    thought = part.get("thinking")
+    inner = thought if is_list(thought) else [thought]
+    return all(isinstance(as_dict(item).get("text") if is_dict(item) else item, str) for item in inner)
 
 
 def _type_of(url: str) -> str:

@@ -14,19 +14,22 @@ from typing import Any, NamedTuple, Unpack
 import msgspec
 from msgspec import Raw
 
-from ..errors import InvalidRequestError
+from ..errors import ConfigError, InvalidRequestError
 from ..types import ChatMessage, ToolSpec
 from .base import ModelSettings
 from .encoding import (
     describes_object,
     encode,
     fits_strict,
+    joined_arrays,
     parameters,
+    service_tools,
     shape_instruction,
     strict_schema,
     tool_fragments,
     wire_name,
 )
+from .history import repaired
 from .openai_compat import check_extensions
 from .openai_input import fragments_of, joined
 from .openai_replay import Form
@@ -36,11 +39,15 @@ from .service import ServiceOptions
 from .untyped import as_dict, as_list
 from .wire import HTTPProvider, Outgoing
 
-_RESERVED = frozenset({"input", "model", "previous_response_id", "stream", "tools"})
+_RESERVED = frozenset({"input", "model", "previous_response_id", "stream"})
 _COUNTED = (
     "model", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning", "truncation",
     "input",
 )  # fmt: skip
+# Tools whose calls an application answers, in items that are no function's; unanswered, they end a conversation.
+_RUN_HERE = frozenset(
+    {"function", "custom", "computer", "computer_use", "computer_use_preview", "local_shell", "apply_patch"}
+)
 _ENCRYPTED = "reasoning.encrypted_content"
 
 # What services say of items they wrote themselves, and what helps. As told in the threads of openai-python,
@@ -60,19 +67,24 @@ class OpenAIResponsesProvider(HTTPProvider):
     ``base_url`` is everything before ``/responses``. ``timeout`` is the longest silence in seconds. By default
     the service keeps nothing: every request holds the whole conversation, with the model's reasoning encrypted.
     With ``store`` it keeps its replies, and only what is new is sent, as long as the conversation is still the
-    one it knows; else, and when it has forgotten it, everything is sent again. ``extensions`` go into every
-    request.
+    one it knows; else, and when it has forgotten it, everything is sent again.
+
+    ``key_header`` is the header that takes the key as it is; without one it is a bearer token.
+    ``encrypted_reasoning`` False says that the service knows no such thing. ``extensions`` go into every request;
+    ``tools`` among them are tools that the service runs itself. Raises ConfigError for those it would want run here.
     """
 
     def __init__(
         self,
         base_url: str = "https://api.openai.com/v1",
         api_key: str | None = None,
-        default_model: str = "gpt-4o",
+        default_model: str = "gpt-5.6-terra",
         timeout: float | None = 120.0,
         *,
         organization: str | None = None,
         store: bool = False,
+        key_header: str | None = None,
+        encrypted_reasoning: bool = True,
         extensions: Mapping[str, Any] | None = None,
         **service: Unpack[ServiceOptions],
     ) -> None:
@@ -80,7 +92,10 @@ class OpenAIResponsesProvider(HTTPProvider):
         self._endpoint = self.endpoint("/responses")
         self._organization = organization
         self._store = store
+        self._key_header = key_header
+        self._encrypted = encrypted_reasoning
         self._extensions = check_extensions(extensions or {}, _RESERVED)
+        self._served = _served(self._extensions)
         self._tools = tool_fragments(_tool)
         self._forms: dict[str, Form] = {}
 
@@ -93,14 +108,17 @@ class OpenAIResponsesProvider(HTTPProvider):
         settings: ModelSettings | None = None,
     ) -> int:
         """How many input tokens a request would cost. Raises ProviderError as ``chat`` does."""
-        asked = _Asked(messages, tools, model or self.default_model, settings, False)
-        fragments = await fragments_of(messages, self._form(asked.model))
+        asked = _Asked(repaired(messages), tools, model or self.default_model, settings, False)
+        fragments = await fragments_of(asked.messages, self._form(asked.model))
         body = self._body(asked, self._form(asked.model)) | {"input": Raw(b"[" + joined(fragments) + b"]")}
         counted = encode({name: body[name] for name in _COUNTED if name in body})
         return await self.exchange(self.endpoint("/responses/input_tokens"), counted, self._read_count)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers: dict[str, str] = {}
+        if api_key:
+            named = self._key_header
+            headers = {named: api_key} if named else {"Authorization": f"Bearer {api_key}"}
         if self._organization:
             headers["OpenAI-Organization"] = self._organization
         return headers
@@ -162,14 +180,17 @@ class OpenAIResponsesProvider(HTTPProvider):
     def _body(self, asked: _Asked, form: Form) -> dict[str, Any]:
         """Everything but the input."""
         body: dict[str, Any] = {"model": asked.model, "stream": asked.stream, "store": self._store}
-        if form is not Form.PLAIN:
+        if form is not Form.PLAIN and self._encrypted:
             # Also when the service stores its replies: what it has forgotten can then be sent again.
             body["include"] = [_ENCRYPTED]
-        if asked.tools:
-            body["tools"] = Raw(self._tools(asked.tools))
         _extend(body, self._extensions)
+        served = self._served
         if asked.settings is not None:
-            _apply(asked.settings, body)
+            extensions = check_extensions(asked.settings.extensions, _RESERVED)
+            served = [*served, *_served(extensions)]
+            _apply(asked.settings, extensions, body)
+        if asked.tools or served:
+            body["tools"] = Raw(joined_arrays(encode(served), self._tools(asked.tools or ())))
         return body
 
     def _read_count(self, body: bytes) -> int:
@@ -195,7 +216,19 @@ class _Count(msgspec.Struct):
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
-def _apply(settings: ModelSettings, body: dict[str, Any]) -> None:
+def _served(extensions: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take the tools that the service runs out of ``extensions``. Raises ConfigError for any that it does not."""
+    tools = service_tools(extensions)
+    for tool in tools:
+        if (kind := tool.get("type")) in _RUN_HERE:
+            raise ConfigError(
+                f"the service does not run tools of type {kind!r} itself, so they cannot be extensions; "
+                "pass a tool of your own with tools=[...]"
+            )
+    return tools
+
+
+def _apply(settings: ModelSettings, extensions: dict[str, Any], body: dict[str, Any]) -> None:
     if settings.temperature is not None:
         body["temperature"] = settings.temperature
     if settings.max_output_tokens is not None:
@@ -209,7 +242,7 @@ def _apply(settings: ModelSettings, body: dict[str, Any]) -> None:
         # Holds for this request alone, so it is no item that a stored conversation would keep.
         told = (body.get("instructions"), shape_instruction(wanted))
         body["instructions"] = "\n\n".join(text for text in told if text)
-    _extend(body, check_extensions(settings.extensions, _RESERVED))
+    _extend(body, extensions)
 
 
 def _extend(body: dict[str, Any], fields: Mapping[str, Any]) -> None:

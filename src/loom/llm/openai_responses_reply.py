@@ -18,8 +18,12 @@ from ..types import ChatMessage, ChatResponse, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
-from .openai_items import ORIGIN, add_items, refuses, texts_of
-from .reply_calls import CallIds, argument_text
+from .halves import reader
+from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
+from .reply_calls import CallIds, argument_text, once
+from .sources import each_once, sources_in
+from .sources import of_response as sources_of_response
+from .stops import CUT, stop_of
 from .untyped import as_dict, as_text, is_dict, is_list
 from .usage import of_response
 
@@ -51,6 +55,7 @@ class _Response(Struct, gc=False):
     model: Any = None
     error: Any = None
     incomplete_details: Any = None
+    citations: Any = None
 
 
 class _Event(Struct, gc=False):
@@ -65,8 +70,8 @@ class _Event(Struct, gc=False):
     code: Any = None
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_event = reader(msgspec.json.Decoder(_Event).decode)
+_decode_response = reader(msgspec.json.Decoder(_Response).decode)
 
 
 def _as_it_came(message: ChatMessage, response_id: str) -> ChatMessage:
@@ -157,8 +162,10 @@ class ResponsesReply:
         builder = ReplyBuilder(as_text(end.model) or self._model)
         add_items(items, builder, CallIds(self._history))
         builder.usage = of_response(end.usage, items)
+        cited = [source for item in items for source in sources_of_response(item)]
+        builder.sources = each_once([*cited, *sources_in(end.citations)])
         builder.stop_reason = _stop(end, items)
-        response = builder.build()
+        response = once(builder.build())
         return replace(response, message=self._signed(response.message, as_text(end.id)))
 
     # --- what is shown ----------------------------------------------------------------------------
@@ -242,6 +249,9 @@ class ResponsesReply:
         items = [item for item in output if is_dict(item)]
         if len(items) < len(output):
             raise self._failures.malformed("sent output that is not made of items", encode(output))
+        for item in items:
+            if (fault := fault_of_item(item)) is not None:
+                raise self._failures.malformed(f"sent {fault}", encode(item), retryable=True)
         return items
 
     def _whole_items(self, items: list[dict[str, Any]], cut: bool) -> list[dict[str, Any]]:
@@ -265,7 +275,9 @@ def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
     stop = StopReason.STOP if end.status == "completed" else StopReason.UNKNOWN
     if end.status == "incomplete":
         # Cut for a reason that is new is cut all the same: half an answer is no answer.
-        stop = _CUTS.get(as_text(as_dict(end.incomplete_details).get("reason")), StopReason.LENGTH)
-    if any(item.get("type") == "function_call" for item in items):
-        return stop if stop is StopReason.LENGTH else StopReason.TOOL_USE
-    return StopReason.REFUSAL if any(map(refuses, items)) else stop
+        stop = stop_of(as_text(as_dict(end.incomplete_details).get("reason")), _CUTS)
+        stop = StopReason.LENGTH if stop is StopReason.UNKNOWN else stop
+    if any(map(refuses, items)):
+        return StopReason.REFUSAL
+    called = any(item.get("type") == "function_call" for item in items)
+    return StopReason.TOOL_USE if called and stop not in CUT else stop

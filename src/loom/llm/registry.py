@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import LLMProvider
+from .base import LLMProvider, SupportsChat, as_provider
 
 
 class ProviderRegistry:
@@ -12,9 +12,9 @@ class ProviderRegistry:
         self._models: dict[str, tuple[LLMProvider, str]] = {}
         self._default: str | None = None
 
-    def register(self, model_id: str, provider: LLMProvider, upstream_model: str) -> None:
+    def register(self, model_id: str, provider: SupportsChat, upstream_model: str) -> None:
         """Add or replace ``model_id``. The first id registered becomes the default."""
-        self._models[model_id] = (provider, upstream_model)
+        self._models[model_id] = (as_provider(provider), upstream_model)
         if self._default is None:
             self._default = model_id
 

@@ -29,6 +29,7 @@ class RetryPolicy:
 
     def delay(self, error: LoomError, attempt: int) -> float | None:
         """Seconds to wait before try ``attempt`` + 1 (the first is 0), or None to give up."""
+        # guard: tests/llm/test_limits.py
         if attempt >= self.max_retries or not error.retryable:
             return None
         asked: float | None = getattr(error, "retry_after", None)

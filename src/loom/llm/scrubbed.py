@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..types import ChatMessage, ChatResponse, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolSpec
-from .base import LLMProvider, ModelSettings, ProviderEvent, secrets_of
+from .base import LLMProvider, ModelSettings, ProviderEvent, as_provider, secrets_of
 from .redact import Scrubber
 
 _KEY = "scrubbed"
@@ -27,12 +27,17 @@ class ScrubbedProvider(LLMProvider):
     """
 
     def __init__(self, provider: LLMProvider, scrubber: Scrubber | None = None) -> None:
-        self.provider = provider
+        self.provider = as_provider(provider)
         self._scrubber = scrubber or Scrubber(secrets_of(provider))
 
     def secrets(self) -> list[str]:
         """What the provider beneath would not have in any text."""
         return secrets_of(self.provider)
+
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return self.provider.unmetered
 
     async def chat(
         self,

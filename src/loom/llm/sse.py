@@ -62,6 +62,7 @@ class SSEReader:
         return _events([rest.rstrip(b"\n")])
 
     def _check(self, size: int) -> None:
+        # guard: tests/llm/test_sse.py
         if size > self._max:
             self._held.clear()
             raise MalformedReplyError(

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..safety.calls import one_each
 from ..types import (
     CallPart,
     ChatMessage,
     ChatResponse,
     Part,
     Role,
+    Source,
     StopReason,
     TextPart,
     ToolCall,
     Usage,
 )
+from .sources import each_once
 
 MAX_PAUSES = 8
 """How often one reply is asked on. Services pause after about ten steps of theirs, so this is many."""
@@ -53,7 +56,9 @@ class Turn:
         parts: list[Part] = []
         calls: list[ToolCall] = []
         usage: Usage | None = Usage()
+        sources: list[Source] = []
         for reply in self._replies:
+            sources += reply.message.sources
             silent = self._shaped and reply is not last
             for part in _parts(reply.message):
                 if isinstance(part, CallPart):
@@ -64,8 +69,10 @@ class Turn:
                     _say(part, parts)
             calls += reply.message.tool_calls or ()
             usage = None if usage is None or reply.usage is None else usage + reply.usage
-        message = ChatMessage(Role.ASSISTANT, _content(parts), tool_calls=tuple(calls) or None)
-        return ChatResponse(message, usage, last.stop_reason, last.model)
+        message = ChatMessage(
+            Role.ASSISTANT, _content(parts), tool_calls=tuple(calls) or None, sources=each_once(sources)
+        )
+        return ChatResponse(one_each(message), usage, last.stop_reason, last.model)
 
 
 def _parts(message: ChatMessage) -> Sequence[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 
@@ -33,3 +34,15 @@ def as_text(value: object) -> str:
 def as_count(value: object) -> int:
     """``value`` when it is a whole number above 0, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def wrong_field(value: Mapping[str, object], wanted: Mapping[str, type | tuple[type, ...]]) -> str | None:
+    """The first of the ``wanted`` fields that ``value`` lacks or holds as something else; None when all are right.
+
+    A text that is wanted says something, unless None is among the types.
+    """
+    for name, kind in wanted.items():
+        found = value.get(name)
+        if not isinstance(found, kind) or (kind is str and not found):
+            return name
+    return None

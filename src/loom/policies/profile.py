@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from ..errors import ConfigError
+from ..safety.declared import count, instance, mapping, seconds, several, text
 from ..safety.permissions import PermissionMode
 from ..safety.veto import SafetyRule
 from ..types import Limits
@@ -36,29 +37,31 @@ class RuntimeLimits:
     max_result_chars: int = 20_000
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_iterations",
-            "max_tool_calls",
-            "max_tokens",
-            "max_cost",
-            "max_seconds",
-            "max_depth",
+        for name, least in (
+            ("max_iterations", 1),
+            ("max_tool_calls", 0),
+            ("max_tokens", 1),
+            ("max_depth", 0),
         ):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            counts = name not in ("max_cost", "max_seconds")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
-                raise ConfigError(
-                    f"{name} must be a number of at least 0, or None for no limit, not {value!r}"
-                )
-            if counts and value != int(value):
-                raise ConfigError(f"{name} must be a whole number, not {value!r}")
-            object.__setattr__(self, name, int(value) if counts else float(value))
-        if self.tool_timeout <= 0 or self.max_result_chars <= 0:
-            raise ConfigError("tool_timeout and max_result_chars must be positive")
-        if not _is_duration(self.cancel_grace):
-            raise ConfigError(f"cancel_grace must be a positive number of seconds, not {self.cancel_grace!r}")
+            self._limit(name, whole=True, least=least)
+        for name in ("max_cost", "max_seconds"):
+            self._limit(name, whole=False, least=0)
+        seconds("tool_timeout", self.tool_timeout, endless=True)
+        seconds("cancel_grace", self.cancel_grace)
+        count("max_result_chars", self.max_result_chars)
+
+    def _limit(self, name: str, *, whole: bool, least: int) -> None:
+        """Check one limit. A run with nothing to spend could not even begin, so nothing is not a limit."""
+        value: Any = getattr(self, name)
+        if value is None:
+            return
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
+        if not number or (value < least if whole else value == 0):
+            bound = f"of at least {least}" if whole else "above 0"
+            raise ConfigError(f"{name} must be a number {bound}, or None for no limit, not {value!r:.80}")
+        if whole and value != int(value):
+            raise ConfigError(f"{name} must be a whole number, not {value!r:.80}")
+        object.__setattr__(self, name, int(value) if whole else float(value))
 
     def of_a_run(self) -> Limits:
         """The part that is written into a run's log."""
@@ -70,10 +73,6 @@ class RuntimeLimits:
             self.max_seconds,
             self.max_depth,
         )
-
-
-def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +90,23 @@ class Runtime:
     extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        if self.output_attempts < 1:
-            raise ConfigError("output_attempts must be at least 1")
+        instance("limits", self.limits, RuntimeLimits, "write RuntimeLimits(...)")
+        instance("governance", self.governance, GovernancePolicy, "write GovernancePolicy(...)")
+        instance("session_restore", self.session_restore, SessionRestorePolicy)
+        count("output_attempts", self.output_attempts)
+        text("profile", self.profile)
+        mapping("extensions", self.extensions)
 
     def governed(self, governance: GovernancePolicy | None, vetoes: Sequence[SafetyRule]) -> Runtime:
         """This runtime with another governance, and with these vetoes added to it."""
-        policy = governance or self.governance
+        policy = self.governance
+        if governance is not None:
+            policy = instance("governance", governance, GovernancePolicy, "write GovernancePolicy(...)")
         if vetoes:
-            policy = replace(policy, vetoes=(*policy.vetoes, *vetoes))
+            added = several(
+                "safety_rules", vetoes, SafetyRule, "write SafetyRule.block_tool(...) or the like"
+            )
+            policy = replace(policy, vetoes=(*policy.vetoes, *added))
         return self if policy is self.governance else replace(self, governance=policy)
 
     def describe(self) -> dict[str, Any]:
@@ -139,7 +147,7 @@ class Runtime:
         extensions: Mapping[str, Any] | None = None,
     ) -> Runtime:
         """For long tasks: 128 model calls, a window on the session's past."""
-        restore = session_restore or SessionRestorePolicy.window()
+        restore = SessionRestorePolicy.window() if session_restore is None else session_restore
         return cls._preset("long_running", 128, limits, governance, restore, extensions)
 
     @classmethod
@@ -152,8 +160,8 @@ class Runtime:
         extensions: Mapping[str, Any] | None = None,
     ) -> Runtime:
         """For work under a human's eye: everything that is not read-only asks."""
-        watched = governance or GovernancePolicy(mode=PermissionMode.SUPERVISED)
-        restore = session_restore or SessionRestorePolicy.window()
+        watched = GovernancePolicy(mode=PermissionMode.SUPERVISED) if governance is None else governance
+        restore = SessionRestorePolicy.window() if session_restore is None else session_restore
         return cls._preset("supervised", 80, limits, watched, restore, extensions)
 
     @classmethod
@@ -167,9 +175,9 @@ class Runtime:
         extensions: Mapping[str, Any] | None,
     ) -> Runtime:
         return cls(
-            limits=limits or RuntimeLimits(max_iterations=iterations),
-            governance=governance or GovernancePolicy(),
-            session_restore=session_restore or SessionRestorePolicy.everything(),
+            limits=RuntimeLimits(max_iterations=iterations) if limits is None else limits,
+            governance=GovernancePolicy() if governance is None else governance,
+            session_restore=SessionRestorePolicy.everything() if session_restore is None else session_restore,
             profile=profile,
-            extensions=dict(extensions or {}),
+            extensions={} if extensions is None else extensions,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..errors import ConfigError
+from ..safety.declared import count, flag
 from ..types import Artifact, ChatMessage, Role, to_json
 
 
@@ -45,8 +45,11 @@ class SessionRestorePolicy(Struct, frozen=True, kw_only=True, omit_defaults=True
 
     def __post_init__(self) -> None:
         for name in ("max_transcripts", "max_messages", "max_runtime_items", "max_chars"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative")
+            count(name, getattr(self, name), least=0)
+        for name in (
+            "enabled", "include_transcript", "include_context", "include_events", "include_artifacts", "whole"
+        ):  # fmt: skip
+            flag(name, getattr(self, name))
 
     @classmethod
     def everything(cls) -> SessionRestorePolicy:

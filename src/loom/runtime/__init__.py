@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .result import RunResult
     from .run import Run
     from .session import Session, SessionConfig
+    from .stream import Stream
 
 __all__ = [
     "Artifact",
@@ -37,6 +38,7 @@ __all__ = [
     "SessionStore",
     "SignalAdapter",
     "SqliteSessionStore",
+    "Stream",
     "TranscriptRecord",
 ]
 
@@ -61,6 +63,7 @@ __getattr__ = hand_on(
         "SessionStore": "..store.base",
         "SignalAdapter": "..signals",
         "SqliteSessionStore": "..store.sqlite",
+        "Stream": ".stream",
         "TranscriptRecord": "..store.base",
     },
 )

@@ -3,45 +3,93 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import BudgetExceeded, ConfigError, ToolArgumentsError, ToolExecutionError
-from ..events import ChildFinished, ChildStarted, RunFinished
-from ..tools.base import Parked, ToolContext, ToolHandler
-from ..types import RunState, ToolResult, ToolSpec, to_json
+from ..errors import (
+    BudgetExceeded,
+    ConfigError,
+    StoreError,
+    ToolArgumentsError,
+    ToolExecutionError,
+    to_exception,
+)
+from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
+from ..signals import RuntimeTask, TaskInput
+from ..store.base import SessionStore
+from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
+from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
 from .result import RunResult
 from .session import Grounds, Session, SessionConfig
 
+_TASK: dict[str, Any] = {
+    "type": "object",
+    "properties": {"task": {"type": "string", "description": "What to do, in full."}},
+    "required": ["task"],
+    "additionalProperties": False,
+}
 
-class AgentTool(ToolHandler):
+
+class TaskReader(Protocol):
+    """What reads the arguments of an agent that is asked for more than a text."""
+
+    schema: dict[str, Any]
+
+    def read(self, args: dict[str, Any], context: object, *, strict: bool = False) -> dict[str, Any]:
+        """The arguments as they were meant. Raises ToolArgumentsError."""
+        ...
+
+    def plain(self, args: dict[str, Any], context: object) -> dict[str, Any]:
+        """The validated arguments as plain data. Raises ToolArgumentsError."""
+        ...
+
+
+class AgentTool(SpecFacts, ToolHandler):
     """Lets the model hand a task to another agent and read its answer.
 
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
     starting another: the tool is repeatable whatever the child does, because the child has its own ledger.
-    The child draws on the parent's budget and asks the parent's human.
+    The child draws on the parent's budget, is bound by the parent's policies and asks the parent's human.
+    ``within(seen)`` are the tools that a call may lead to, so that rules may name them. ``scratch()`` keeps the logs
+    of children whose parent has no store, for as long as they run. ``reader`` reads arguments that are more than a
+    text; the child gets them as the input of its task, whose goal is then the description.
     """
 
     heeds_cancel = True  # a child has its own graces, and a log to settle
 
-    def __init__(self, grounds: Callable[[], Grounds], *, name: str, description: str) -> None:
+    def __init__(
+        self,
+        grounds: Callable[[], Grounds],
+        *,
+        name: str,
+        description: str,
+        scratch: Callable[[], SessionStore],
+        within: Callable[[set[int]], Sequence[ToolSpec]],
+        reader: TaskReader | None = None,
+    ) -> None:
         if not name or not description:
             raise ConfigError("an agent as a tool needs a name and a description for the model that calls it")
         self._grounds = grounds
+        self._scratch = scratch
+        self.within = within
+        self._reader = reader
+        if reader is not None:
+            self.read_arguments = reader.read
         self._spec = ToolSpec(
-            name=name,
+            name=checked_name(name),
             description=description,
-            parameters={
-                "type": "object",
-                "properties": {"task": {"type": "string", "description": "What to do, in full."}},
-                "required": ["task"],
-                "additionalProperties": False,
-            },
+            parameters=_TASK if reader is None else reader.schema,
+            strict=reader is None,  # a task is text, not whatever could be read as text
             idempotent=True,
             concurrency_safe=True,
             timeout=float("inf"),
         )
+
+    @property
+    def name(self) -> str:
+        """What the model calls it."""
+        return self._spec.name
 
     @property
     def tool(self) -> ToolSpec:
@@ -60,32 +108,48 @@ class AgentTool(ToolHandler):
 
     def _child(self, session_id: str, key: str, scope: Any) -> tuple[Session[Any, Any], str]:
         mark = hashlib.sha256(key.encode()).hexdigest()[:24]
-        grounds = replace(self._grounds(), store=scope.store, records=False)
-        return Session(grounds, SessionConfig(id=f"{session_id}/{mark}")), f"run_{mark}"
+        grounds = replace(self._grounds(), store=scope.store or self._scratch(), records=False)
+        return Session(
+            grounds, SessionConfig(id=f"{session_id}/{mark}", parent=session_id or None)
+        ), f"run_{mark}"
 
     async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
         """Start or resume the child and return its answer; leave the tool while the child waits."""
         session, run_id = self._child(context.session_id, context.idempotency_key, context.scope)
         rested = context.scope.budget.rested
-        result = await self._run(session, run_id, args, context)
+        try:
+            result = await self._run(session, run_id, args, context)
+        except StoreError as error:
+            raise Unsaved(error) from error
         if result.state is RunState.WAITING:
             raise Parked(list(result.pending))
+        if context.scope.store is None:
+            session.forget()
         last = result.events[-1] if result.events else None
-        ended = last if isinstance(last, RunFinished) else RunFinished(state=result.state)
+        if not isinstance(last, RunFinished):
+            raise Unsaved(_store_error(result))
         context.post(
             ChildFinished(
                 call_id=context.call_id,
                 child_run_id=result.run_id,
                 state=result.state,
                 usage=result.usage,
-                cost=ended.cost,
-                estimated_cost=ended.estimated_cost,
-                iterations=ended.iterations + ended.child_iterations,
-                tool_calls=ended.tool_calls,
+                cost=last.cost,
+                estimated_cost=last.estimated_cost,
+                iterations=last.iterations + last.child_iterations,
+                tool_calls=last.tool_calls,
                 waited_seconds=context.scope.budget.rested - rested,
             )
         )
+        if result.error is not None and result.error.code == "tool_denied" and context.scope.stops_on_denial:
+            context.post(ErrorRaised(error=result.error))
         return _answer(self._spec.name, result)
+
+    def _task(self, args: dict[str, Any], context: ToolContext[Any]) -> TaskInput:
+        if self._reader is None:
+            task: str = args["task"]
+            return task
+        return RuntimeTask(self._spec.description, input=self._reader.plain(args, context))
 
     async def _run(
         self, session: Session[Any, Any], run_id: str, args: dict[str, Any], context: ToolContext[Any]
@@ -94,6 +158,7 @@ class AgentTool(ToolHandler):
             waiting = {request.id for request in await session.pending()}
             answers = [answer for key, answer in context.answers.items() if key in waiting]
             return await session.carry_on(run_id, answers, parent=context)
+        task = self._task(args, context)
         started = ChildStarted(
             call_id=context.call_id,
             child_run_id=run_id,
@@ -102,15 +167,31 @@ class AgentTool(ToolHandler):
         )
         context.post(started)
         try:
-            return await session.begin(args["task"], run_id=run_id, parent=context)
+            return await session.begin(task, run_id=run_id, parent=context)
         except (BudgetExceeded, ValueError) as error:
-            raise ToolArgumentsError(str(error)) from error
+            raise ToolArgumentsError(error_text(error)) from error
+
+
+def _store_error(result: RunResult[Any]) -> StoreError:
+    """Why a run that has not ended could not be written down to its end."""
+    error = to_exception(result.error) if result.error else None
+    return error if isinstance(error, StoreError) else StoreError(str(error or "the run did not end"))
 
 
 def _answer(name: str, result: RunResult[Any]) -> ToolResult:
     metadata = {"run_id": result.run_id, "session_id": result.session_id, "state": result.status}
     if result.ok:
-        text = result.output if isinstance(result.output, str) else to_json(result.output)
-        return ToolResult(text, metadata=metadata)
+        return ToolResult(_told(result), metadata=metadata)
     problem = f"{name} ended as {result.status}: {result.error or 'no reason given'}"
     return ToolResult(problem, metadata=metadata, is_error=True)
+
+
+def _told(result: RunResult[Any]) -> str:
+    """The answer as text: as JSON when it is typed, as the child's model wrote it when there is no JSON of it."""
+    if isinstance(result.output, str):
+        return result.output
+    try:
+        return to_json(result.output)
+    except Exception:  # the serialisers of the output type are the application's
+        last = result.events[-1] if result.events else None
+        return last.output if isinstance(last, RunFinished) else ""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from ..events import Event
+from ..events import AnyEvent
 
 DELTAS_HELD = 1024
 """Unkept events one slow reader may be behind before the next ones pass it by; kept events never do."""
@@ -18,11 +18,11 @@ class Follower:
     __slots__ = ("_closed", "_events", "_waker")
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+        self._events: deque[AnyEvent] = deque()
         self._waker = asyncio.Event()
         self._closed = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: AnyEvent) -> None:
         """Hand over one event."""
         if event.durable or len(self._events) < DELTAS_HELD:
             self._events.append(event)
@@ -33,7 +33,7 @@ class Follower:
         self._closed = True
         self._waker.set()
 
-    async def read(self) -> AsyncIterator[Event]:
+    async def read(self) -> AsyncIterator[AnyEvent]:
         """Yield events until closed."""
         while True:
             while self._events:
@@ -53,7 +53,7 @@ class Followers:
         self._readers: list[Follower] = []
         self._closed = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: AnyEvent) -> None:
         """Hand one event to every reader."""
         for reader in self._readers:
             reader.put(event)
@@ -68,7 +68,7 @@ class Followers:
         """More will come after all."""
         self._closed = False
 
-    async def follow(self, past: Callable[[], list[Event]]) -> AsyncIterator[Event]:
+    async def follow(self, past: Callable[[], list[AnyEvent]]) -> AsyncIterator[AnyEvent]:
         """Yield what ``past`` returns and then everything new. Nothing is missed or told twice between."""
         reader = Follower()
         known = past()

@@ -9,10 +9,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from ..events import Event, RunFinished, RunStarted, SessionForked, ToolFinished
-from ..folds.state import State, apply
+from ..folds.records import artifacts_of, refold
+from ..folds.state import State
 from ..folds.transcript import Transcript
 from ..policies.restore import PastRun, SessionRestorePolicy
-from ..types import Artifact, ChatMessage, Role, RunState
+from ..types import ChatMessage, Role, RunState
 
 
 class History:
@@ -70,10 +71,7 @@ class History:
         if started is None:
             return
         prefix, _ = self.before(started.seq, SessionRestorePolicy.from_fields(started.restore))
-        state = State(transcript=prefix)
-        for event in events:
-            state = apply(state, event)
-        self._add_run(state, events)
+        self._add_run(refold(events, State(transcript=prefix)), events)
 
     def _add_run(self, state: State, events: Sequence[Event]) -> None:
         said = [m for m in state.transcript.after(state.own) if m.content or m.tool_calls]
@@ -97,23 +95,6 @@ def past_run(state: State, events: Sequence[Event]) -> PastRun:
         inputs=started.inputs if started else {},
         notes=notes,
         artifacts=artifacts_of(state, events[-1].at if events else 0.0),
-    )
-
-
-def artifacts_of(state: State, at: float) -> tuple[Artifact, ...]:
-    """What the run produced that outlives it: its final text."""
-    if not state.output:
-        return ()
-    return (
-        Artifact(
-            id=f"{state.run_id}:output",
-            run_id=state.run_id,
-            kind="text",
-            title="Run output",
-            uri=f"run://{state.run_id}/output",
-            created_at=at,
-            metadata={"content": state.output, "session_id": state.session_id},
-        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ..errors import LeaseLost, SessionBusy, StoreError
@@ -56,10 +56,14 @@ class Logbook:
 
 
 @asynccontextmanager
-async def open_logbook(store: SessionStore, session_id: str, owner: str) -> AsyncGenerator[Logbook, None]:
-    """Hold a session for the time of the block. Raises SessionBusy when another process does not let go."""
-    ttl = LEASE_TTL if store.durable else float("inf")
-    lease = await _acquire(store, session_id, owner, ttl)
+async def open_logbook(
+    store: SessionStore, session_id: str, owner: str, patience: float, hurry: Callable[[], bool]
+) -> AsyncGenerator[Logbook, None]:
+    """Hold a session for the time of the block.
+
+    Raises SessionBusy when another process does not let go within ``patience`` seconds, or at once when ``hurry()``.
+    """
+    lease = await _acquire(store, session_id, owner, patience, hurry)
     keeper: asyncio.Task[None] | None = None
     try:
         logbook = Logbook(store, lease)
@@ -74,17 +78,49 @@ async def open_logbook(store: SessionStore, session_id: str, owner: str) -> Asyn
             logger.warning("the lease on session %s will have to expire", session_id, exc_info=True)
 
 
-async def _acquire(store: SessionStore, session_id: str, owner: str, ttl: float) -> Lease:
-    deadline, dead = asyncio.get_running_loop().time() + BUSY_WAIT, ""
+async def _acquire(
+    store: SessionStore, session_id: str, owner: str, patience: float, hurry: Callable[[], bool]
+) -> Lease:
+    deadline, dead = asyncio.get_running_loop().time() + patience, ""
     while True:
         try:
-            if dead:
-                return await store.acquire(session_id, owner=owner, ttl=ttl, instead_of=dead)
-            return await store.acquire(session_id, owner=owner, ttl=ttl)
+            options = {"instead_of": dead} if dead else {}
+            if not store.durable:
+                return await store.acquire(session_id, owner=owner, ttl=float("inf"), **options)
+            return await _taken(store, store.acquire(session_id, owner=owner, ttl=LEASE_TTL, **options))
         except SessionBusy as busy:
             if busy.owner != dead and has_died(busy.owner):
                 dead = busy.owner  # it gives nothing back; its lease need not be waited out
                 continue
-            if asyncio.get_running_loop().time() >= deadline:
+            if hurry() or asyncio.get_running_loop().time() >= deadline:
                 raise
             await asyncio.sleep(_POLL)
+
+
+async def _taken(store: SessionStore, acquire: Awaitable[Lease]) -> Lease:
+    """Take a session. Cancelled meanwhile, it gives back what a store that works on its own has taken."""
+    taking = asyncio.ensure_future(acquire)
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        if not taking.cancelled():
+            taking.add_done_callback(lambda taken: _give_back(store, taken))
+        raise
+
+
+def _give_back(store: SessionStore, taken: asyncio.Future[Lease]) -> None:
+    if taken.cancelled() or taken.exception() is not None:
+        return
+    giving = asyncio.ensure_future(store.release(taken.result()))
+    _givings.add(giving)
+    giving.add_done_callback(_given)
+
+
+def _given(giving: asyncio.Future[None]) -> None:
+    _givings.discard(giving)
+    if not giving.cancelled() and (error := giving.exception()) is not None:
+        logger.warning("a lease that nobody wants will have to expire: %s", error)
+
+
+_givings: set[asyncio.Future[None]] = set()
+"""Leases being given back: the event loop alone would not keep these tasks alive."""

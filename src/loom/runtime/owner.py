@@ -9,7 +9,7 @@ from pathlib import Path
 
 def new_owner() -> str:
     """A name for who takes a session: ``machine:pid:start:random``, readable in an error and telling when it died."""
-    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{secrets.token_hex(3)}"
+    return f"{_machine()}:{os.getpid()}:{_status(os.getpid())[1]}:{secrets.token_hex(3)}"
 
 
 def has_died(owner: str) -> bool:
@@ -28,27 +28,32 @@ def has_died(owner: str) -> bool:
         return True
     except OSError:
         return False
-    started = _started(pid)
-    return started != "" and started != parts[2]
+    state, started = _status(pid)
+    return state in ("Z", "X") or (started != "" and started != parts[2])
 
 
 def _machine() -> str:
-    """This machine as processes see it: names may be shared by containers, the namespace of ids is not."""
+    """This machine as processes see it.
+
+    Names may be shared by containers and hosts, and the number of the first namespace of ids is the same on every
+    Linux machine; the id of the boot is not.
+    """
     try:
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        namespace = "0"
-    return f"{os.uname().nodename}/{namespace}"
+        namespace, boot = "0", ""
+    return f"{os.uname().nodename}/{boot}/{namespace}"
 
 
-def _started(pid: int) -> str:
-    """When a process started, in ticks since boot (field 22 of ``/proc/PID/stat``); empty where nobody tells."""
+def _status(pid: int) -> tuple[str, str]:
+    """The state of a process and when it started, in ticks since boot; empty where nobody tells.
+
+    Fields 3 and 22 of ``/proc/PID/stat``. ``Z`` is a process that is over and was not waited for.
+    """
     try:
-        return (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="ascii", errors="replace")
-            .rpartition(")")[2]
-            .split()[19]
-        )
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        after_name = fields.rpartition(")")[2].split()
+        return after_name[0], after_name[19]
     except (OSError, IndexError):
-        return ""
+        return "", ""

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import TYPE_CHECKING, Any, Generic
+from contextvars import copy_context
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, cast
+from weakref import ReferenceType, ref
 
 import msgspec
 from msgspec.structs import replace
 
 from .._generics import OutputT
 from ..errors import BudgetExceeded, ConfigError, RecordNotFound, RequestClosed, StoreError
-from ..events import CancelRequested, Event, RequestAnswered, RunResumed, RunStarted
-from ..folds.state import State, fold
+from ..events import AnyEvent, CancelRequested, Event, RequestAnswered, RequestOpened, RunResumed, RunStarted
+from ..folds.records import beginning, event_row, plain, refold
+from ..folds.state import State
+from ..kernel.attempt import INSIDE
 from ..kernel.budget import Budget
 from ..kernel.engine import Scope
 from ..kernel.interrupt import Interrupt
 from ..kernel.journal import Journal
 from ..kernel.loop import drive
 from ..kernel.people import checked
+from ..kernel.steps import cancelled_error
 from ..policies.restore import SessionRestorePolicy
 from ..requests import Answer
 from ..safety.display import encodable
@@ -33,11 +39,38 @@ from .result import RunResult, result_of
 
 if TYPE_CHECKING:
     from .session import Session
+    from .stream import Stream
+
+
+_Events = AsyncGenerator[AnyEvent, None]
 
 
 def new_run_id() -> str:
     """A fresh run id."""
     return f"run_{secrets.token_hex(12)}"
+
+
+def checked_run_id(run_id: Any) -> str | None:
+    """The id of a run to resume. Raises ConfigError for what is none, such as answers in its place."""
+    if run_id is None or isinstance(run_id, str):
+        return run_id
+    raise ConfigError(f"run_id is the id of a run, not {run_id!r:.200}; pass answers as answers=[...]")
+
+
+def checked_answers(answers: Any) -> tuple[Answer, ...]:
+    """One answer or several, as several. Raises ConfigError for what is none."""
+    given: tuple[Any, ...] = (answers,)
+    if not isinstance(answers, Answer | str | bytes | Mapping):
+        try:
+            given = tuple(answers)
+        except TypeError:
+            pass
+    for answer in given:
+        if not isinstance(answer, Answer):
+            raise ConfigError(
+                f"{answer!r:.200} is no answer: request.approve(), .deny(reason) and .answer(value) make one"
+            )
+    return given
 
 
 class Run(Generic[OutputT]):
@@ -66,24 +99,29 @@ class Run(Generic[OutputT]):
         self._answers = tuple(answers)
         self._parent = parent
         self._streaming = streaming
-        self._events: list[Event] = []
+        self._events: list[AnyEvent] = []
         self._followers = Followers()
         self._begun = task is None
         self._known = asyncio.Event()
         if task is not None:
             self._known.set()
         self._interrupt = Interrupt()
+        self.scope: Scope | None = None
+        self.driver: asyncio.Task[Any] | None = None
+        self.reads = 0
+        self._stream: ReferenceType[Stream[OutputT]] | None = None
         self._driver: asyncio.Task[None] | None = None
         self._result: RunResult[OutputT] | None = None
 
     # --- following ------------------------------------------------------------------------------------
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, after: int = 0) -> AsyncIterator[AnyEvent]:
         """Yield the run's events with a seq over ``after``: the kept ones so far, then all as they happen.
 
         Any number of readers see the same order. Deltas are only seen by those who are there. Raises what
         kept the run from going on (a StoreError, a RequestClosed), never what a model or tool did.
         """
+        self._in_its_loop()
         await self._known.wait()
         async for event in self._followers.follow(lambda: list(self._events)):
             if event.seq > after or (not event.durable and event.seq == after):
@@ -91,14 +129,18 @@ class Run(Generic[OutputT]):
         if self._driver is not None and self._driver.done():
             self._driver.result()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[AnyEvent]:
         return self.events()
 
     async def wait(self) -> RunResult[OutputT]:
         """Wait until the run has ended or waits for an answer, and return its result.
 
-        Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``.
+        Cancelling the waiter does not cancel the run; ``cancel`` does. Raises like ``events``, and SessionBusy where
+        waiting could never end: in a tool or hook of the run that has the session, or beside its stream left unread.
         """
+        self._in_its_loop()
+        if self._result is None and self.session.turn.holder is not self:
+            self.session.turn.refuse_deadlock()
         while self._driver is not None:
             await asyncio.shield(self._driver)
             if self._result is not None:  # else it was cancelled the moment it parked, and goes on to its end
@@ -113,6 +155,21 @@ class Run(Generic[OutputT]):
         """The result, once there is one."""
         return self._result
 
+    @property
+    def output(self) -> OutputT | None:
+        """The answer, once the run has completed; ``result`` tells it from an answer that is None."""
+        return None if self._result is None else self._result.output
+
+    @property
+    def prompt(self) -> str:
+        """What was asked for, as text; empty for a run to resume until its log has been read."""
+        return self.task.goal if self.task else ""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the run began, in UTC; None before it has."""
+        return self._events[0].ts if self._events else None
+
     async def cancel(self, reason: str = "") -> RunResult[OutputT] | None:
         """Stop the run at its next await, settle what was under way, and return the result.
 
@@ -121,6 +178,7 @@ class Run(Generic[OutputT]):
         with it. One that has ended stays as it is. None when the run is driven by a stream, which then ends by
         itself.
         """
+        self._in_its_loop()
         wanted = CancelRequested(reason=encodable(str(reason or "")))
         if self._result is None:
             self._interrupt(wanted)
@@ -143,32 +201,58 @@ class Run(Generic[OutputT]):
     async def transcript(self) -> dict[str, Any]:
         """Everything about the run as plain data."""
         result = self._result or await self.wait()
+        started = beginning(result.events)
         return {
             "run_id": self.id,
             "session_id": self.session.id,
             "state": result.state.value,
-            "prompt": self.task_text,
-            "context": self.context.to_payload(),
+            "prompt": self.prompt,
+            "context": plain(started.inputs if started else self.context.to_payload()),
             "output": msgspec.to_builtins(result.output, enc_hook=str),
-            "messages": [msgspec.to_builtins(message) for message in result.messages],
-            "events": [msgspec.to_builtins(event) for event in result.events],
-            "artifacts": [msgspec.to_builtins(artifact) for artifact in result.artifacts],
+            "text": result.text,
+            "messages": plain(result.messages),
+            "events": [event_row(event) for event in result.events],
+            "artifacts": plain(result.artifacts),
         }
 
     # --- driving --------------------------------------------------------------------------------------
 
     def begin(self) -> Run[OutputT]:
         """Drive the run in a task of its own. Needs a running event loop."""
-        self._driver = asyncio.create_task(self._drain(), name=f"loom {self.id or 'resume'}")
+        apart = copy_context()
+        apart.run(INSIDE.set, ())  # a run that a tool starts for later is not part of its call
+        work = self._drain()
+        self._driver = asyncio.create_task(work, name=f"loom {self.id or 'resume'}", context=apart)
+        self.driver = self._driver
         self._driver.add_done_callback(_retrieve)
         return self
+
+    def read_by(self, stream: Stream[OutputT]) -> None:
+        """Be driven by that stream, as long as it is there."""
+        self._stream = ref(stream)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the run stands still, because it is driven by a stream that nobody reads on."""
+        stream = self._stream() if self._stream else None
+        return stream is not None and stream.unread
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the stream that drove the run is gone, so that the run is about to be settled."""
+        return self._stream is not None and self._stream() is None
+
+    def _in_its_loop(self) -> None:
+        """Raise ConfigError in another event loop than the run's own: its handle cannot be waited for there."""
+        if self._driver is not None and self._driver.get_loop() is not asyncio.get_running_loop():
+            raise ConfigError(f"run {self.id} belongs to another event loop: use its handle there")
 
     async def _drain(self) -> None:
         async with aclosing(self.advance()) as events:
             async for _ in events:
                 pass
 
-    async def advance(self) -> AsyncGenerator[Event, None]:
+    async def advance(self) -> AsyncGenerator[AnyEvent, None]:
         """Drive the run right here, yielding every event. Leaving early cancels it."""
         session = self.session
         try:
@@ -182,11 +266,12 @@ class Run(Generic[OutputT]):
                 if opened is None:
                     return
                 journal, opening = opened
-                scope = self._scope(opening, journal.state)
+                scope = self.scope = self._scope(opening, journal.state)
                 self.state, session.driven = RunState.RUNNING, self
-                unsaved = session.note_start(self.id)
+                unsaved = session.note_start(self.id, self._events, self.prompt)
                 try:
-                    async with aclosing(drive(scope, journal, self._interrupt, opening)) as events:
+                    driven = cast("_Events", drive(scope, journal, self._interrupt, opening))
+                    async with aclosing(driven) as events:
                         async for event in events:
                             if event.durable:
                                 self._events.append(event)
@@ -195,12 +280,13 @@ class Run(Generic[OutputT]):
                 except StoreError as error:
                     if journal.state.status is RunState.QUEUED:
                         raise
-                    unsaved = error.info()
+                    unsaved = replace(error.info(), message=f"not saved, resume it to go on: {error}")
                 finally:
                     session.driven = None
                     self._conclude(journal, unsaved)
                 await self._tell_end()
         finally:
+            self.scope = self.driver = None
             self._known.set()
             self._followers.close()
 
@@ -216,21 +302,26 @@ class Run(Generic[OutputT]):
 
     async def _take_turn(self, stack: AsyncExitStack) -> Logbook | None:
         """Wait for the runs in front; None when this one was cancelled before its turn came."""
-        session = self.session
+        session, patience = self.session, self.session.config.busy_wait
         if self._begun:
-            await stack.enter_async_context(session.turn)
-            return await stack.enter_async_context(session.opened_log())
+            # One that is in the log and is to be cancelled must get at its log; one cancelled later need not wait.
+            cancelled = self._interrupt.wanted
+            await stack.enter_async_context(session.turn.taken(self, patience))
+            hurried = session.opened_log(lambda: self._interrupt.wanted is not cancelled)
+            return await stack.enter_async_context(hurried)
         self._interrupt.enter()
         try:
-            if self._interrupt.wanted is None or not session.turn.locked():
-                await stack.enter_async_context(session.turn)
+            if self._interrupt.wanted is None or not session.turn.locked:
+                await stack.enter_async_context(session.turn.taken(self, patience))
                 return await stack.enter_async_context(session.opened_log())
         except asyncio.CancelledError:
             if not self._interrupt.caught():
                 raise
         finally:
             self._interrupt.leave()
-        state = State(run_id=self.id, session_id=session.id, status=RunState.CANCELLED)
+        wanted = self._interrupt.wanted
+        error = cancelled_error(wanted.reason if isinstance(wanted, CancelRequested) else "")
+        state = State(run_id=self.id, session_id=session.id, status=RunState.CANCELLED, error=error)
         self._result, self.state = result_of(state, ()), RunState.CANCELLED
         return None
 
@@ -240,11 +331,12 @@ class Run(Generic[OutputT]):
         if journal.state.status is RunState.QUEUED:
             self.state = RunState.FAILED  # not even its beginning could be saved
             return
-        self._events += journal.outbox
+        self._events += cast("Iterable[AnyEvent]", journal.outbox)
         session.history.finish(journal.state, self._events, journal.seq)
         state = journal.unsaved_state()
-        unsaved = unsaved or session.record(state, self._events, self.context)
-        result = result_of(state, self._events, output=session.parse(state), error=unsaved)
+        unsaved = unsaved or session.record(state, self._events)
+        output, fault = session.parse(state, self.context)
+        result = result_of(state, self._events, output=output, error=unsaved or fault)
         self._result, self.state = result, result.state
         session.concluded(result)
 
@@ -252,29 +344,20 @@ class Run(Generic[OutputT]):
         hooks, result = self.session.engine.hooks, self._result
         if result is not None and result.state.terminal and hooks.wants("after_run"):
             ids = {"run_id": self.id, "session_id": self.session.id}
-            await hooks.tell("after_run", {**ids, "prompt": self.task_text, "result": result})
-
-    @property
-    def task_text(self) -> str:
-        """What was asked for, as text."""
-        return self.task.goal if self.task else ""
+            await hooks.tell("after_run", {**ids, "prompt": self.prompt, "result": result})
 
     def _scope(self, opening: Sequence[Event], state: State) -> Scope:
         session, above = self.session, self._parent.scope if self._parent else None
         begun = next((event for event in opening if isinstance(event, RunStarted)), state)
-        budget = Budget(begun.limits, above.budget if above else None, depth=begun.depth)
-        budget.charge(
-            iterations=state.iterations + state.child_iterations,
-            tool_calls=state.tool_calls,
-            usage=state.usage,
-            cost=None if state.unpriced else state.spent_cost,
-        )
+        known = replace(state, run_id=self.id)
+        budget = Budget.of(known, begun.limits, above.budget if above else None, depth=begun.depth)
         return Scope(
             engine=session.engine,
             budget=budget,
             store=session.store,
             context=self.context,
-            human=session.human or (above.human if above else None),
+            above=above,
+            human=above.human if above else session.human,
             streaming=self._streaming,
             rates=session.rates,
         )
@@ -305,16 +388,17 @@ class Run(Generic[OutputT]):
     async def _reopen(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
         session = self.session
         if not self.id:
-            unfinished = await session.store.unfinished_runs(session.id)
-            if not unfinished:
-                raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
-            self.id = unfinished[-1]
-        events = await session.store.read(session.id, run_id=self.id)
+            self.id = await self._meant(await session.store.unfinished_runs(session.id))
+        events = cast("list[AnyEvent]", await session.store.read(session.id, run_id=self.id))
         if not events or not isinstance(started := events[0], RunStarted):
             raise RecordNotFound(f"session {session.id!r} has no run {self.id!r}")
+        if started.parent_run_id and self._parent is None and self._interrupt.wanted is None:
+            raise ConfigError(
+                f"run {self.id} was started by run {started.parent_run_id}, whose policies bind it: resume that one"
+            )
         restore = SessionRestorePolicy.from_fields(started.restore)
         said, _ = session.history.before(started.seq, restore)
-        state = fold(events, State(transcript=said))
+        state = refold(events, State(transcript=said))
         self.task, self._events = started.task, events
         if self._interrupt.wanted is not None:
             self._answers = ()  # cancelled before its turn came: its answers have lost their purpose
@@ -323,21 +407,40 @@ class Run(Generic[OutputT]):
         if state.status.terminal:
             if self._answers:
                 raise RequestClosed(f"run {self.id} has ended; there is nothing left to answer")
-            self._result = result_of(state, events, output=session.parse(state))
-            self.state = state.status
+            if self._parent is not None:
+                # It ended and nobody heard of it: what it spent counts all the same.
+                Budget.of(state, state.limits, self._parent.scope.budget, depth=state.depth)
+            output, fault = session.parse(state, self.context)
+            self._result = result_of(state, events, output=output, error=fault)
+            self.state = self._result.state
             return None
         stood = RunState.WAITING if state.requests else RunState.RUNNING
         return self._journal(logbook, state), [RunResumed(from_state=stood), *self._answered(state)]
+
+    async def _meant(self, unfinished: Sequence[str]) -> str:
+        """Which of the session's unfinished runs is to go on: the one the answers are for, else the newest."""
+        session = self.session
+        if not unfinished:
+            raise RecordNotFound(f"session {session.id!r} has no unfinished run to resume")
+        if len(unfinished) > 1:
+            answered = {answer.request_id for answer in self._answers}
+            for run_id in reversed(unfinished if answered else ()):
+                events = await session.store.read(session.id, run_id=run_id)
+                if any(isinstance(e, RequestOpened) and e.request.id in answered for e in events):
+                    return run_id
+        return unfinished[-1]
 
     def _answered(self, state: State) -> list[RequestAnswered]:
         """The answers, each to a request that is open and to no other."""
         waiting = {request.id: request for request in state.requests}
         answered: list[RequestAnswered] = []
         for answer in self._answers:
-            request_id = answer.request_id if isinstance(answer, Answer) else None  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            request = waiting.pop(request_id, None) if request_id else None
+            request = waiting.pop(answer.request_id, None)
             if request is None:
-                raise RequestClosed(f"{answer!r} is to no open request: answered already, or of another run")
+                raise RequestClosed(
+                    f"{answer!r} is to no open request of run {self.id}: answered already, or of another run, "
+                    "which is resumed by itself"
+                )
             answered.append(RequestAnswered(answer=checked(answer, request, self.session.engine.clock())))
         return answered
 
@@ -351,6 +454,7 @@ class Run(Generic[OutputT]):
             session_id=session.id,
             run_id=self.id,
             clock=engine.clock,
+            pace=engine.pace,
             judged=engine.output_gate is not None,
         )
 

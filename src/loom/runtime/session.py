@@ -5,42 +5,64 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Generic
 from weakref import WeakValueDictionary
 
-from msgspec import structs, to_builtins
+from msgspec import UNSET, structs
 
 from .._generics import DepsT, OutputT
-from ..errors import ConfigError, StoreError
-from ..events import Event, SessionForked
+from ..errors import ConfigError, LoomError, OutputInvalid, StoreError
+from ..events import AnyEvent, SessionForked
+from ..folds.records import run_record, transcript_record
 from ..folds.state import State
 from ..hitl.base import Human
 from ..kernel.engine import CallRates, Engine
+from ..kernel.foreign import passes
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..requests import Answer, Request
+from ..safety.declared import mapping, seconds, text
 from ..signals import RuntimeTask, TaskInput
 from ..store.base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
 from ..tools.base import RunContext, ToolContext
-from ..types import ErrorInfo, Limits, RunState, sound, to_json
-from .history import History, artifacts_of, turn_messages
-from .logbook import Logbook, open_logbook
+from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
+from .history import History, turn_messages
+from .logbook import BUSY_WAIT, Logbook, open_logbook
 from .owner import new_owner
 from .result import RunResult
-from .run import Run, new_run_id
+from .run import Run, checked_answers, checked_run_id, new_run_id
+from .stream import Stream
+from .turn import Turn
 
 logger = logging.getLogger("loom.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
-    """Which session, and what is known about it. Without an id it is a new one."""
+    """Which session, and what is known about it. Without an id it is a new one.
+
+    ``busy_wait`` is how many seconds a run waits for a session in which another process works, or whose stream
+    nobody reads, before it raises SessionBusy. ``parent`` is the id of the session it belongs to: it is no entry of
+    the list of sessions, and deleted with that. Raises ConfigError for values that cannot work.
+    """
 
     id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    busy_wait: float = BUSY_WAIT
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is not None:
+            text("the id of a session", self.id)
+        if self.parent is not None:
+            text("the parent of a session", self.parent)
+        mapping("the metadata of a session", self.metadata)
+        mapping("the extensions of a session", self.extensions)
+        seconds("busy_wait", self.busy_wait)
 
     def to_metadata(self) -> dict[str, Any]:
         """Metadata and extensions as one dict; extensions win."""
@@ -60,7 +82,7 @@ class Grounds:
     limits: Limits
     restore: SessionRestorePolicy
     human: Human | None = None
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[str, RunContext[Any]], Any] | None = None
     context: Callable[[RunContext[Any] | None, Any], RunContext[Any]] | None = None
     records: bool = False
     concluded: Callable[[Session[Any, Any], RunResult[Any]], None] | None = None
@@ -88,11 +110,13 @@ class Session(Generic[OutputT, DepsT]):
         self.restore = grounds.restore
         self.human = grounds.human
         self.owner = new_owner()
-        self.turn = asyncio.Lock()
+        self.turn = Turn(self.id)
         self.history = History()
         self.rates = CallRates()
         self.driven: Run[OutputT] | None = None
         self._grounds = grounds
+        self.closed = False
+        self._created_at: datetime | None = None
         self._opened = False
         self._runs: WeakValueDictionary[str, Run[OutputT]] = WeakValueDictionary()
 
@@ -127,12 +151,7 @@ class Session(Generic[OutputT, DepsT]):
 
         Cancelling this call cancels the run, which is settled and written down first.
         """
-        run = self._new_run(task, context, deps, parent, streaming=False)
-        async with aclosing(run.advance()) as events:
-            async for _ in events:
-                pass
-        assert run.result is not None
-        return run.result
+        return await self._through(self._new_run(task, context, deps, parent, streaming=False))
 
     def stream(
         self,
@@ -140,18 +159,20 @@ class Session(Generic[OutputT, DepsT]):
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> Stream[OutputT]:
         """Run a task and yield its events as they happen; leaving the loop early cancels the run.
+
+        ``async with session.stream(task) as stream:`` closes it in time, and has ``stream.result``.
 
         With an ``output_type``, ``output.partial`` events show the object while it grows. The last event of a
         run that ended is ``run.finished``; of one that waits, a request or ``tool.parked``.
         """
-        return self._new_run(task, context, deps, None, streaming=True).advance()
+        return Stream(self._new_run(task, context, deps, None, streaming=True))
 
     def resume(
         self,
         run_id: str | None = None,
-        answers: Sequence[Answer] = (),
+        answers: Sequence[Answer] | Answer = (),
         *,
         context: RunContext[DepsT] | None = None,
         deps: DepsT | None = None,
@@ -159,15 +180,17 @@ class Session(Generic[OutputT, DepsT]):
     ) -> Run[OutputT]:
         """Go on with a run that waits or whose process died; returns the same kind of handle as ``start``.
 
-        ``run_id`` None is the session's newest unfinished run. ``answers`` may answer some of the open
-        requests; each counts once. Waiting for the handle raises RecordNotFound when there is no such run,
-        RequestClosed when an answer is to no open request; nothing is changed then.
+        ``run_id`` None is the run that the answers are for, without answers the session's newest unfinished one.
+        ``answers`` (one, or several of one run) may answer some of the open requests; each counts once. Waiting
+        for the handle raises RecordNotFound when there is no such run, RequestClosed when an answer is to no
+        open request; nothing is changed then. Raises ConfigError for what is no answer.
         """
+        self._must_be_open()
         run = Run(
             self,
-            run_id=run_id,
+            run_id=checked_run_id(run_id),
             context=self._context(context, deps),
-            answers=answers,
+            answers=checked_answers(answers),
             parent=parent,
         )
         if run_id:
@@ -181,6 +204,7 @@ class Session(Generic[OutputT, DepsT]):
     async def fork(self, id: str | None = None, *, at: int | None = None) -> Session[OutputT, DepsT]:  # noqa: A002
         """A new session that begins with what this one had said by the seq ``at`` (default: by now).
 
+        It keeps the outputs that this one keeps, so that what is shown cut can be read on there, too.
         Raises ConfigError when the id is taken.
         """
         head = await self.store.head(self.id)
@@ -188,7 +212,7 @@ class Session(Generic[OutputT, DepsT]):
         seq = head if at is None else at
         said, _ = self.history.before(seq + 1, SessionRestorePolicy.everything())
         other: Session[OutputT, DepsT] = Session(self._grounds, SessionConfig(id=id, metadata=self.metadata))
-        async with open_logbook(other.store, other.id, other.owner) as logbook:
+        async with other.opened_log() as logbook:
             if logbook.seq:
                 raise ConfigError(f"session {other.id!r} exists already; fork into a new id")
             forked = SessionForked(
@@ -199,12 +223,39 @@ class Session(Generic[OutputT, DepsT]):
                 source_seq=seq,
                 messages=tuple(said),
             )
+            await self.store.copy_outputs(self.id, other.id)
             await logbook.append([forked])
         return other
 
+    async def close(self) -> None:
+        """Close the session: stop what it is running, settle and write that down, and take nothing on any more.
+
+        Nothing of what it said is lost, and runs that wait go on waiting: ``agent.session(id)`` opens it again.
+        Store and model are the agent's and stay open. A run that a stream drives ends with its stream. Safe to
+        call twice; starting or resuming a run afterwards raises ConfigError.
+        """
+        self.closed = True
+        for run in self.list_runs():
+            if run.result is None:
+                await run.cancel("the session was closed")
+
+    aclose = close
+
+    def again(self) -> Session[OutputT, DepsT]:
+        """This session opened anew, for when it was closed."""
+        return Session(self._grounds, SessionConfig(id=self.id, metadata=self.metadata))
+
+    async def __aenter__(self) -> Session[OutputT, DepsT]:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self.aclose()
+
     def forget(self) -> None:
-        """Drop this session from the store, with everything it said."""
+        """Drop this session from the store, with everything it said, and with the sessions of its children."""
         self.store.delete_session(self.id)
+        if not self.store.durable:  # a store of records knows nothing of the log that it inherits
+            self.store.log.forget(self.id)
 
     def get_run(self, run_id: str) -> Run[OutputT] | None:
         """The handle of a run of this process, as long as someone holds it."""
@@ -213,6 +264,14 @@ class Session(Generic[OutputT, DepsT]):
     def list_runs(self) -> list[Run[OutputT]]:
         """The handles of this process's runs that someone holds."""
         return list(self._runs.values())
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session began, in UTC, as far as its store knows; None for one that was never used."""
+        if self._created_at is None:
+            known = self.store.load_session(self.id)
+            self._created_at = None if known is None else known.created_at
+        return self._created_at
 
     @property
     def durable(self) -> bool:
@@ -229,8 +288,10 @@ class Session(Generic[OutputT, DepsT]):
     async def catch_up(self, head: int) -> None:
         """Know everything the log holds up to the seq ``head``. The first time also says who keeps it."""
         if not self._opened:
-            self._opened = True
             self._open_records(head)
+            if self.created_at is None:
+                self._created_at = datetime.fromtimestamp(self.engine.clock(), UTC)
+            self._opened = True
         await self._read_to(head)
 
     async def _read_to(self, head: int) -> None:
@@ -238,12 +299,29 @@ class Session(Generic[OutputT, DepsT]):
             self.history.absorb(await self.store.read(self.id, after=self.history.seq))
 
     def _open_records(self, head: int) -> None:
-        if self.store.durable or self._grounds.records or self.metadata:
+        try:
+            self._read_records(head)
+        except LoomError:
+            raise
+        except Exception as error:  # the application's store
+            raise StoreError(f"session {self.id!r} could not be opened: {describe_error(error)}") from error
+
+    def _read_records(self, head: int) -> None:
+        parent = self.config.parent
+        if parent is not None and not self.store.durable:
+            self.store.log.adopt(self.id, parent)
+        if (
+            self.store.durable
+            or self._grounds.records
+            or self.metadata
+            or (parent is not None and self.store.volatile)
+        ):
             known = self.store.load_session(self.id)
             if known is None:
-                self.store.save_session(SessionRecord(self.id, self.metadata))
+                self.store.save_session(SessionRecord(self.id, self.metadata, parent=parent))
             elif self.metadata and known.metadata != (merged := {**known.metadata, **self.metadata}):
-                self.store.save_session(SessionRecord(self.id, merged, created_at=known.created_at))
+                row = SessionRecord(self.id, merged, created_at=known.created_at, parent=known.parent)
+                self.store.save_session(row)
         if not self._grounds.records:
             return
         if not self.store.volatile:
@@ -252,28 +330,33 @@ class Session(Generic[OutputT, DepsT]):
         if head == 0:  # nothing in the log of this process: all there was is in the records
             self.history.absorb_records(_past(record) for record in self.store.list_transcripts(self.id))
 
-    def opened_log(self) -> AbstractAsyncContextManager[Logbook]:
-        """The session's log, held for the time of the block."""
-        return open_logbook(self.store, self.id, self.owner)
+    def opened_log(self, hurry: Callable[[], bool] = lambda: False) -> AbstractAsyncContextManager[Logbook]:
+        """The session's log, held for the time of the block; while ``hurry()``, only if nobody else has it."""
+        return open_logbook(self.store, self.id, self.owner, self.config.busy_wait, hurry)
 
-    def note_start(self, run_id: str) -> ErrorInfo | None:
+    def note_start(self, run_id: str, events: Sequence[AnyEvent], prompt: str) -> ErrorInfo | None:
         """Tell a store that keeps records only that a run begins or goes on. Returns why it could not be."""
         if not self._grounds.records:
             return None
-        return _kept(run_id, lambda: self.store.save_run(RunRecord(run_id, self.id, RunState.RUNNING.value)))
+        row = run_record(events, session_id=self.id) or RunRecord(
+            run_id, self.id, RunState.RUNNING.value, metadata={"prompt": prompt}
+        )
+        row.state = RunState.RUNNING.value
+        return _kept(run_id, lambda: self.store.save_run(row))
 
-    def record(self, state: State, events: Sequence[Event], context: RunContext[Any]) -> ErrorInfo | None:
+    def record(self, state: State, events: Sequence[AnyEvent]) -> ErrorInfo | None:
         """Write how a run stands to a store that keeps records only. Returns why it could not be."""
         if not self._grounds.records or not events:
             return None
-        over = state.status.terminal
-        where = state.status.value if over else RunState.WAITING.value
-        error = to_builtins(state.error) if state.error else None
+        row = run_record(events, session_id=self.id)
+        if row is None:
+            return None
+        said = transcript_record(events, session_id=self.id) if state.status.terminal else None
 
         def save() -> None:
-            self.store.save_run(RunRecord(state.run_id, self.id, where, state.output, error))
-            if over:
-                self.store.save_transcript(_transcript(state, events, context))
+            self.store.save_run(row)
+            if said is not None:
+                self.store.save_transcript(said)
 
         return _kept(state.run_id, save)
 
@@ -282,16 +365,29 @@ class Session(Generic[OutputT, DepsT]):
         if self._grounds.concluded is not None:
             self._grounds.concluded(self, result)
 
-    def parse(self, state: State) -> Any:
-        """The output as the agent's ``output_type``; None leaves the text as it is."""
+    def parse(self, state: State, context: RunContext[Any]) -> tuple[Any, ErrorInfo | None]:
+        """The output as the agent's ``output_type``, None included; UNSET leaves the text as it is.
+
+        Beside it why it could not be made: it has been judged, but whatever an application validates with may
+        change its mind, in another process too.
+        """
         parse = self._grounds.parse
-        return parse(state.output) if parse and state.status is RunState.COMPLETED else None
+        if parse is None or state.status is not RunState.COMPLETED:
+            return UNSET, None
+        try:
+            return parse(state.output, context), None
+        except BaseException as error:
+            if passes(error):
+                raise
+            failure = OutputInvalid(f"the answer passed and could not be made again: {describe_error(error)}")
+            failure.__cause__ = error
+            return UNSET, failure.info()
 
     def _context(self, context: RunContext[Any] | None, deps: Any) -> RunContext[Any]:
         make = self._grounds.context
         return make(context, deps) if make else context or RunContext(deps=deps)
 
-    async def begin(self, task: str, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
+    async def begin(self, task: TaskInput, *, run_id: str, parent: ToolContext[Any]) -> RunResult[OutputT]:
         """Run a child's task under an id its parent knows, so that it can be found again."""
         return await self._through(self._new_run(task, None, None, parent, streaming=False, run_id=run_id))
 
@@ -306,6 +402,7 @@ class Session(Generic[OutputT, DepsT]):
 
     async def _through(self, run: Run[OutputT]) -> RunResult[OutputT]:
         """Drive a run right here and return its result."""
+        run.driver = asyncio.current_task()
         async with aclosing(run.advance()) as events:
             async for _ in events:
                 pass
@@ -322,6 +419,7 @@ class Session(Generic[OutputT, DepsT]):
         streaming: bool,
         run_id: str = "",
     ) -> Run[OutputT]:
+        self._must_be_open()
         asked, given = RuntimeTask.from_input(task), self._context(context, deps)
         _must_be_plain(asked, given)
         if isinstance(task, RuntimeTask) and task.attachments:
@@ -339,8 +437,22 @@ class Session(Generic[OutputT, DepsT]):
         self._runs[run.id] = run
         return run
 
+    def _must_be_open(self) -> None:
+        if self.closed:
+            raise ConfigError(f"session {self.id!r} was closed; agent.session({self.id!r}) opens it again")
+
     def __repr__(self) -> str:
-        return f"<Session {self.id}>"
+        return f"<Session {self.id}{' (closed)' if self.closed else ''}>"
+
+    def __dir__(self) -> list[str]:
+        return list(_SHOWN)
+
+
+_SHOWN = (
+    "aclose", "again", "close", "closed", "config", "created_at", "durable", "forget", "fork", "get_run", "id",
+    "list_runs", "metadata", "pending", "resume", "run", "start", "stream",
+)  # fmt: skip
+"""What a session is for; the rest is what its runs need of it."""
 
 
 def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
@@ -348,22 +460,8 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         save()
     except Exception as failure:  # the application's store; its failure must not destroy the answer
         logger.exception("run %s was not saved", run_id)
-        return StoreError(f"not saved: {type(failure).__name__}: {failure}").info()
+        return StoreError(f"not saved: {describe_error(failure)}").info()
     return None
-
-
-def _transcript(state: State, events: Sequence[Event], context: RunContext[Any]) -> TranscriptRecord:
-    return TranscriptRecord(
-        state.run_id,
-        state.session_id,
-        state.goal,
-        state.output,
-        messages=[to_builtins(message) for message in state.transcript.after(state.own)],
-        context=context.to_payload(),
-        events=[to_builtins(event) for event in events],
-        artifacts=[to_builtins(a) for a in artifacts_of(state, events[-1].at)],
-        metadata={"state": state.status.value},
-    )
 
 
 def _past(record: TranscriptRecord) -> PastRun:
@@ -375,5 +473,5 @@ def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:
     try:
         sound(structs.replace(task, attachments=[]))  # those are checked when their files are read
         to_json(context.to_payload())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"a task and its inputs must be plain data: {error}") from error
+    except Exception as error:  # encoding may call the application's own serialisers
+        raise ConfigError(f"a task and its inputs must be plain data: {describe_error(error)}") from error

@@ -67,6 +67,7 @@ def follow_link(target: str, roots: Sequence[str], shown: str) -> tuple[bool, tu
     if not target.startswith("/"):
         return False, _names(target)
     inside = _below(_names(target), roots)
+    # guard: tests/safety/test_paths.py
     if inside is None:
         raise ToolPermissionError(
             f"{shown} leads out of the root of these tools through a link; it is not followed."
@@ -103,6 +104,7 @@ def _escaped(char: str) -> str:
 def _check_text(text: str, shown: str) -> None:
     if not text:
         raise ToolArgumentsError("the path is empty; '.' is the root.")
+    # guard: tests/safety/test_paths.py
     if "\0" in text:
         raise ToolArgumentsError(f"the path {shown} holds a NUL character, which no file name can.")
     try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import fnmatch
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
 from ..types import ToolSpec
+from .declared import instance, mapping, text, word
 
 Action = Literal["allow", "ask", "deny"]
 
@@ -39,6 +40,9 @@ class PermissionRule(Struct, frozen=True):
     ``tool`` is a name or a shell-style pattern (``mcp__*``). ``arguments`` maps argument names to patterns;
     all must match. Text is compared case-folded, width-normalised and stripped, so that ``" Production"``
     does not slip past a rule on ``production``. A missing argument matches only the pattern ``*``.
+
+    Raises ConfigError for what can match nothing. Whether there is such a tool is checked when the agent's
+    tools are known.
     """
 
     action: Action
@@ -46,29 +50,68 @@ class PermissionRule(Struct, frozen=True):
     arguments: dict[str, str] = {}
     reason: str = ""
 
-    @classmethod
-    def allow(cls, tool: str = "*", reason: str = "", **arguments: str) -> PermissionRule:
-        """Let matching calls run without asking."""
-        return cls("allow", tool, arguments, reason)
+    def __post_init__(self) -> None:
+        word("the action of a rule", self.action, get_args(Action))
+        text("the tool of a rule", self.tool)
+        instance("the reason of a rule", self.reason, str)
+        for name, pattern in mapping("the arguments of a rule", self.arguments).items():
+            instance(f"the pattern for {name}", pattern, str, 'write it as text: "..."')
 
     @classmethod
-    def ask(cls, tool: str = "*", reason: str = "", **arguments: str) -> PermissionRule:
-        """Ask a human about matching calls."""
-        return cls("ask", tool, arguments, reason)
+    def allow(
+        cls,
+        tool: str = "*",
+        /,
+        *,
+        reason: str = "",
+        arguments: Mapping[str, str] | None = None,
+        **patterns: str,
+    ) -> PermissionRule:
+        """Let matching calls run without asking.
+
+        ``allow("deploy", environment="staging")`` matches by the argument ``environment``. An argument that is
+        itself called ``reason`` or ``arguments`` is matched by ``arguments={"reason": "gift*"}``.
+        """
+        return cls("allow", tool, {**(arguments or {}), **patterns}, reason)
 
     @classmethod
-    def deny(cls, tool: str = "*", reason: str = "", **arguments: str) -> PermissionRule:
-        """Refuse matching calls."""
-        return cls("deny", tool, arguments, reason)
+    def ask(
+        cls,
+        tool: str = "*",
+        /,
+        *,
+        reason: str = "",
+        arguments: Mapping[str, str] | None = None,
+        **patterns: str,
+    ) -> PermissionRule:
+        """Ask a human about matching calls. Arguments as in ``allow``."""
+        return cls("ask", tool, {**(arguments or {}), **patterns}, reason)
+
+    @classmethod
+    def deny(
+        cls,
+        tool: str = "*",
+        /,
+        *,
+        reason: str = "",
+        arguments: Mapping[str, str] | None = None,
+        **patterns: str,
+    ) -> PermissionRule:
+        """Refuse matching calls. Arguments as in ``allow``."""
+        return cls("deny", tool, {**(arguments or {}), **patterns}, reason)
 
     def matches(self, name: str, arguments: dict[str, Any]) -> bool:
         """Whether this rule speaks about the call."""
-        if not fnmatch.fnmatchcase(name, self.tool):
+        if not name_matches(name, self.tool):
             return False
         return all(
             fnmatch.fnmatchcase(normalise(arguments.get(key, "")), normalise(pattern))
             for key, pattern in self.arguments.items()
         )
+
+    def __str__(self) -> str:
+        conditions = "".join(f", {name}={pattern!r}" for name, pattern in self.arguments.items())
+        return f"{self.action} {self.tool}{conditions}"
 
 
 class Ruling(Struct, frozen=True):
@@ -80,6 +123,12 @@ class Ruling(Struct, frozen=True):
 
 
 _ALLOWED = Ruling("allow", "permission")
+_STRICTNESS = ("allow", "ask", "deny")
+
+
+def stricter(one: Ruling, other: Ruling) -> Ruling:
+    """Deny beats ask beats allow; of equals the first."""
+    return other if _STRICTNESS.index(other.action) > _STRICTNESS.index(one.action) else one
 
 
 def judge(
@@ -93,6 +142,7 @@ def judge(
                 if rule.action == action:
                     reason = rule.reason or f"a rule says {action} for {rule.tool}"
                     return Ruling(rule.action, "permission", reason)
+    # guard: tests/kernel/test_governed_path.py
     if mode is PermissionMode.PLAN and not spec.read_only:
         return Ruling(
             "deny", "permission", f"plan mode runs read-only tools only, and {spec.name} is not one"
@@ -104,6 +154,16 @@ def judge(
     if mode is PermissionMode.ACCEPT_EDITS and (spec.meta or {}).get("kind") == "edit":
         return _ALLOWED
     return Ruling("ask", "permission", _why_asked(spec))
+
+
+def name_matches(name: str, pattern: str) -> bool:
+    """Whether a tool of that name is meant by ``pattern``: the one language for names, in rules and in vetoes."""
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether this is a pattern, which may match any number of names, rather than a name."""
+    return any(sign in name for sign in "*?[")
 
 
 def normalise(value: Any) -> str:

@@ -20,7 +20,7 @@ from ..types import ToolSpec
 from .faults import Fault, join_path, quote, report, shorten, unknown_name
 from .json_kinds import is_array, is_object
 
-__all__ = ["find_stray_booleans", "validate_arguments"]
+__all__ = ["Fitting", "TooCostly", "find_faults", "find_stray_booleans", "resolve", "validate_arguments"]
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -59,15 +59,19 @@ def validate_arguments(spec: ToolSpec, args: object) -> None:
         faults = [Fault("", "should be a JSON object with named arguments", args)]
     else:
         closed = bool(properties) and "additionalProperties" not in schema and not _COMBINED & schema.keys()
-        checked = {**schema, "additionalProperties": False} if closed else schema
-        try:
-            faults = _first(_Checker(schema).faults(checked, args, (), 0))
-        except _TooCostly:
-            faults = [_INTRICATE]
+        faults = find_faults({**schema, "additionalProperties": False} if closed else schema, args)
     if faults:
         required = [name for name in _sequence(schema.get("required")) if isinstance(name, str)]
         opening = f"The arguments of {quote(spec.name)} are wrong:"
         raise ToolArgumentsError(report(opening, faults, names=list(properties), required=required))
+
+
+def find_faults(schema: Schema, value: object) -> list[Fault]:
+    """Where a value does not fit its schema. Nothing is coerced; a value too costly to check is a fault."""
+    try:
+        return _first(_Checker(schema).faults(schema, value, (), 0))
+    except TooCostly:
+        return [_INTRICATE]
 
 
 class _Walk:
@@ -79,11 +83,11 @@ class _Walk:
     def step(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise _TooCostly
+            raise TooCostly
 
 
-class _TooCostly(Exception):
-    pass
+class TooCostly(Exception):
+    """A value, or a schema that branches into itself, takes more steps than it is worth."""
 
 
 _INTRICATE = Fault("", "is too large, or its schema too intricate, to be checked; send less")
@@ -161,6 +165,17 @@ class _Checker:
                 if best is None or len(found[0].path) > len(best[0].path):
                     best = found
             yield from _as_choice(best or [], branches, join_path(path), value)
+
+
+class Fitting:
+    """Whether values fit parts of one schema. Raises TooCostly when asking has become too much, all in all."""
+
+    def __init__(self, root: Schema) -> None:
+        self._checker = _Checker(root)
+
+    def fits(self, schema: Any, value: Any) -> bool:
+        """Whether ``value`` fits ``schema``, a part of the root."""
+        return next(self._checker.faults(schema, value, (), 0), None) is None
 
 
 def _as_choice(faults: list[Fault], branches: Sequence[Any], path: str, value: Any) -> Iterator[Fault]:
@@ -275,7 +290,7 @@ def find_stray_booleans(schema: Schema, value: Any) -> list[Fault]:
     """Booleans in ``value`` where the schema knows none, which a lax validator would read as 0 and 1."""
     try:
         return _first(_Strays(schema).find(schema, value, (), 0))
-    except _TooCostly:
+    except TooCostly:
         return [_INTRICATE]
 
 

@@ -139,6 +139,7 @@ def check_redirect(origin: ParsedUrl, location: str, policy: UrlPolicy = PUBLIC_
         except ValueError:  # a host that urllib cannot read, such as one with half a bracket
             raise _refused(location, "the redirect leads to something that is no URL") from None
     target = check_url(joined, policy)
+    # guard: tests/safety/test_urls.py
     if origin.scheme == "https" and target.scheme == "http":
         raise _refused(target.url, "the redirect leaves https for http")
     return target
@@ -228,6 +229,7 @@ def _check_open(name: str, address: IPv4Address | IPv6Address | None, port: int,
     if port not in WEB_PORTS:
         raise _refused(url, f"port {port} is not a web port (80, 443, 8080, 8443)")
     if address is not None:
+        # guard: tests/safety/test_urls.py
         if not is_public_address(address):
             raise _refused(url, f"{address} is not an address on the open network")
     elif "." not in name or name.endswith(tuple(f".{suffix}" for suffix in _LOCAL_SUFFIXES)):

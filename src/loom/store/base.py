@@ -49,12 +49,13 @@ def _now() -> datetime:
 
 
 class SessionRecord(Struct, omit_defaults=True):
-    """A session's row."""
+    """A session's row. ``parent`` is the id of the session that it belongs to and ends with, if there is one."""
 
     id: str
     metadata: dict[str, Any] = {}
     created_at: datetime = msgspec.field(default_factory=_now)
     updated_at: datetime = msgspec.field(default_factory=_now)
+    parent: str | None = None
 
 
 class RunRecord(Struct, omit_defaults=True):
@@ -112,8 +113,13 @@ class SessionStore(ABC):
         """The run's row, or None."""
         return None
 
-    def list_runs(self, session_id: str | None = None) -> list[RunRecord]:
-        """Rows of the runs of one session or of all, oldest first."""
+    def list_runs(
+        self, session_id: str | None = None, *, after: str | None = None, limit: int | None = None
+    ) -> list[RunRecord]:
+        """Rows of the runs of one session or of all, oldest first: those after the run ``after``, at most ``limit``.
+
+        Raises RecordNotFound when there is no row ``after``, ConfigError for a negative ``limit``.
+        """
         return []
 
     def save_transcript(self, record: TranscriptRecord) -> None:
@@ -127,12 +133,28 @@ class SessionStore(ABC):
         """What the runs of one session or of all said, oldest first."""
         return []
 
-    def list_sessions(self) -> list[SessionRecord]:
-        """Rows of all sessions, oldest first."""
+    def list_sessions(
+        self,
+        *,
+        parent: str | None = None,
+        children: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionRecord]:
+        """Rows of the sessions that belong to no other, oldest first.
+
+        With ``parent``: of the sessions that belong to that one; with ``children``: of all sessions. Those after
+        the session ``after``, at most ``limit``. Raises RecordNotFound when there is no row ``after``, ConfigError
+        for a negative ``limit``.
+        """
         return []
 
     def delete_session(self, session_id: str) -> None:
-        """Forget a session with all its runs, transcripts, events and outputs. Unknown ids are fine."""
+        """Forget a session and those that belong to it, with runs, transcripts, events, signals and outputs.
+
+        Unknown ids are fine. The inherited one forgets the inherited log: call it when yours is done.
+        """
+        self.log.forget(session_id)
 
     # --- log: the durable half --------------------------------------------------------------------
 
@@ -197,7 +219,7 @@ class SessionStore(ABC):
     async def offer(self, session_id: str, signal: RuntimeSignal, *, window: float = SIGNAL_WINDOW) -> bool:
         """Put a signal into the session's inbox; needs no lease.
 
-        False, and nothing is stored, when a signal with its ``dedupe_key`` was offered less than
+        False, and nothing is stored, when a signal of its ``source`` with its ``dedupe_key`` was offered less than
         ``window`` seconds ago.
         """
         return self.log.offer(session_id, signal, window=window)
@@ -222,6 +244,10 @@ class SessionStore(ABC):
     async def read_output(self, session_id: str, reference: str) -> str | None:
         """The whole text that the session keeps under that reference, or None."""
         return self.log.read_output(session_id, reference)
+
+    async def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """Let the session ``target_id`` keep what ``source_id`` keeps, in the same order. Raises StoreError."""
+        self.log.copy_outputs(source_id, target_id)
 
     async def aclose(self) -> None:
         """Let go of files and connections. Safe to call twice."""

@@ -14,11 +14,12 @@ from typing import ClassVar
 
 from ..errors import StoreCorrupted, StoreError
 from ..events import Event, decode_event, encode_event
+from ..folds.records import transcript_record
 from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord, SessionRecord, SessionStore, TranscriptRecord
-from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_output, is_reference
-from .records import NOT_PLAIN, fold_transcript
+from .log import OUTPUT_ROOM, SIGNAL_WINDOW, Lease, checked_limit, checked_output, is_reference
+from .records import NOT_PLAIN
 from .writer import Desk, Writer
 
 
@@ -80,11 +81,17 @@ class DurableLog(Desk):
         """See SessionStore.read_output; the reference is a plain name."""
 
     @abstractmethod
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore.copy_outputs."""
+
+    @abstractmethod
     def load_session(self, session_id: str) -> SessionRecord | None:
         """See SessionStore.load_session."""
 
     @abstractmethod
-    def list_sessions(self) -> list[SessionRecord]:
+    def list_sessions(
+        self, parent: str | None, children: bool, after: str | None, limit: int | None
+    ) -> list[SessionRecord]:
         """See SessionStore.list_sessions."""
 
     @abstractmethod
@@ -92,7 +99,7 @@ class DurableLog(Desk):
         """See SessionStore.load_run."""
 
     @abstractmethod
-    def list_runs(self, session_id: str | None) -> list[RunRecord]:
+    def list_runs(self, session_id: str | None, after: str | None, limit: int | None) -> list[RunRecord]:
         """See SessionStore.list_runs."""
 
     @abstractmethod
@@ -119,7 +126,7 @@ class DurableLog(Desk):
         session_id = self.find_run(run_id)
         if session_id is None:
             return None
-        return fold_transcript(self.read(session_id, 0, run_id, None), session_id=session_id)
+        return transcript_record(self.read(session_id, 0, run_id, None), session_id=session_id)
 
     def list_transcripts(self, session_id: str | None) -> list[TranscriptRecord]:
         """See SessionStore.list_transcripts."""
@@ -131,13 +138,14 @@ class ThreadedStore(SessionStore):
     """A store whose log is a ``DurableLog`` in a thread of its own.
 
     The asynchronous half never blocks the event loop; the synchronous half blocks until its row is on
-    disk. Cancelling a task that waits for ``append`` does not take the append back: it may be in the log.
+    disk. Cancelling a task that waits takes nothing back: an append, a signal or an output may be kept, and a lease
+    that is given back is. The exception is a lease that is taken, which is given back.
     """
 
     durable: ClassVar[bool] = True
 
-    def __init__(self, open_log: Callable[[], DurableLog], *, name: str) -> None:
-        self._writer: Writer[DurableLog] = Writer(open_log, name=name)
+    def __init__(self, open_log: Callable[[], DurableLog], *, name: str, lasting: bool = True) -> None:
+        self._writer: Writer[DurableLog] = Writer(open_log, name=name, lasting=lasting)
         # Refers to the writer and not to this store, which could not be collected otherwise.
         weakref.finalize(self, self._writer.close)
 
@@ -145,8 +153,11 @@ class ThreadedStore(SessionStore):
 
     async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
+        # Who is cancelled on the way never learns of its lease, which nobody would then give back.
         return await self._writer.run(
-            lambda log: log.acquire(session_id, owner, ttl, instead_of), writes=True
+            lambda log: log.acquire(session_id, owner, ttl, instead_of),
+            writes=True,
+            undo=lambda log, lease: log.release(lease),
         )
 
     async def renew(self, lease: Lease, *, ttl: float) -> Lease:
@@ -206,6 +217,10 @@ class ThreadedStore(SessionStore):
             return None
         return await self._writer.run(lambda log: log.read_output(session_id, reference), writes=False)
 
+    async def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore."""
+        await self._writer.run(lambda log: log.copy_outputs(source_id, target_id), writes=True)
+
     async def aclose(self) -> None:
         """Finish what is queued and let go of files. Using the store again opens them again."""
         await asyncio.to_thread(self._writer.close)
@@ -232,9 +247,12 @@ class ThreadedStore(SessionStore):
         """See SessionStore. Kept up to date from the log, also for a run whose process died."""
         return self._writer.run_sync(lambda log: log.load_run(run_id), writes=False)
 
-    def list_runs(self, session_id: str | None = None) -> list[RunRecord]:
+    def list_runs(
+        self, session_id: str | None = None, *, after: str | None = None, limit: int | None = None
+    ) -> list[RunRecord]:
         """See SessionStore."""
-        return self._writer.run_sync(lambda log: log.list_runs(session_id), writes=False)
+        checked_limit(limit)
+        return self._writer.run_sync(lambda log: log.list_runs(session_id, after, limit), writes=False)
 
     def load_transcript(self, run_id: str) -> TranscriptRecord | None:
         """See SessionStore. Without a saved one, what the run's events amount to so far."""
@@ -244,9 +262,19 @@ class ThreadedStore(SessionStore):
         """See SessionStore."""
         return self._writer.run_sync(lambda log: log.list_transcripts(session_id), writes=False)
 
-    def list_sessions(self) -> list[SessionRecord]:
+    def list_sessions(
+        self,
+        *,
+        parent: str | None = None,
+        children: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionRecord]:
         """See SessionStore."""
-        return self._writer.run_sync(lambda log: log.list_sessions(), writes=False)
+        checked_limit(limit)
+        return self._writer.run_sync(
+            lambda log: log.list_sessions(parent, children, after, limit), writes=False
+        )
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""

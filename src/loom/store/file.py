@@ -7,13 +7,15 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from ..errors import LeaseLost, SessionBusy, StoreCorrupted, StoreError
+from ..errors import LeaseLost, RecordNotFound, SessionBusy, StoreCorrupted, StoreError
 from ..events import Event, RequestOpened
+from ..folds.records import fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
 from . import lines
@@ -22,12 +24,12 @@ from .durable import DurableLog, ThreadedStore
 from .linefile import LineFile
 from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
-from .log import Lease, check_seqs
+from .log import Lease, check_seqs, family, seen_key
 from .outputfiles import OutputFiles
-from .records import fold_run
 from .writer import Job
 
 T = TypeVar("T")
+EntryT = TypeVar("EntryT", SessionIndex, RunIndex)
 
 
 class FileSessionStore(ThreadedStore):
@@ -141,7 +143,7 @@ class FileLog(DurableLog):
         record = self._file.read(place)
         try:
             return decode(record)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise StoreCorrupted(f"{self._file.path} holds a record that cannot be read: {error}") from error
 
     # --- leases ---------------------------------------------------------------------------------------
@@ -231,14 +233,17 @@ class FileLog(DurableLog):
         return event.request
 
     def _event(self, place: Place, seq: int) -> Event:
-        return next(event for event in self._get(place, lines.read_events) if event.seq == seq)
+        for event in self._get(place, lines.read_events):
+            if event.seq == seq:
+                return event
+        raise StoreCorrupted(f"{self._file.path}: event {seq} is not where it was")
 
     # --- inbox ----------------------------------------------------------------------------------------
 
     def offer(self, session_id: str, signal: RuntimeSignal, window: float) -> bool:
         """See SessionStore."""
         session, now = self._index.sessions.get(session_id), self._clock()
-        key = signal.dedupe_key
+        key = seen_key(signal.source, signal.dedupe_key)
         if session is not None and key is not None and not session.seen.fresh(key, now, window):
             return False
         self._add(lines.write_signal(session_id, now, window, signal))
@@ -260,6 +265,10 @@ class FileLog(DurableLog):
         """See SessionStore."""
         return self._outputs.read(session_id, reference)
 
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore."""
+        self._outputs.copy(source_id, target_id)
+
     # --- records --------------------------------------------------------------------------------------
 
     def load_session(self, session_id: str) -> SessionRecord | None:
@@ -267,22 +276,52 @@ class FileLog(DurableLog):
         session = self._index.sessions.get(session_id)
         if session is None or session.row is None:
             return None
-        return self._get(session.row, lines.read_session)
+        return self._session(session.row, session)
 
-    def list_sessions(self) -> list[SessionRecord]:
+    def _session(self, row: Place, session: SessionIndex) -> SessionRecord:
+        record = self._get(row, lines.read_session)
+        record.parent = session.parent  # which an older version did not write into the row, but into the log
+        return record
+
+    def list_sessions(
+        self, parent: str | None, children: bool, after: str | None, limit: int | None
+    ) -> list[SessionRecord]:
         """See SessionStore."""
-        rows = (session.row for session in self._index.sessions.values())
-        return [self._get(row, lines.read_session) for row in rows if row is not None]
+        everything = children and parent is None
+        rows = (
+            (session.row, session)
+            for session in self._after(self._index.sessions, after, lambda found: found.row is not None)
+            if session.row is not None and (everything or session.parent == parent)
+        )
+        return [self._session(row, session) for row, session in islice(rows, limit)]
+
+    def _after(
+        self, entries: dict[str, EntryT], after: str | None, there: Callable[[EntryT], bool]
+    ) -> Iterator[EntryT]:
+        """The entries from the one after ``after``. Raises RecordNotFound when that is not there."""
+        if after is None:
+            yield from entries.values()
+            return
+        if after not in entries or not there(entries[after]):
+            raise RecordNotFound(f"{self._file.path} holds no {after!r} to list on after")
+        names = iter(entries)
+        next(name for name in names if name == after)
+        yield from (entries[name] for name in names)
 
     def load_run(self, run_id: str) -> RunRecord | None:
         """See SessionStore."""
         run = self._index.runs.get(run_id)
         return self._row(run) if run is not None else None
 
-    def list_runs(self, session_id: str | None) -> list[RunRecord]:
+    def list_runs(self, session_id: str | None, after: str | None, limit: int | None) -> list[RunRecord]:
         """See SessionStore."""
-        rows = (self._row(run) for _, run in self._runs(session_id))
-        return [row for row in rows if row is not None]
+        if after is None:
+            runs = (run for _, run in self._runs(session_id))
+        else:
+            later = self._after(self._index.runs, after, lambda found: bool(found.steps))
+            runs = (run for run in later if session_id in (None, run.session_id))
+        rows = map(self._row, runs)
+        return list(islice((row for row in rows if row is not None), limit))
 
     def saved_transcript(self, run_id: str) -> TranscriptRecord | None:
         """See DurableLog."""
@@ -301,9 +340,11 @@ class FileLog(DurableLog):
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""
-        self._outputs.drop(session_id)
-        if session_id in self._index.sessions:
-            self._add(lines.write_line(lines.DeleteLine(session_id)))
+        parents = [(name, session.parent) for name, session in self._index.sessions.items()]
+        for member in family(session_id, parents):
+            self._outputs.drop(member)
+            if member in self._index.sessions:
+                self._add(lines.write_line(lines.DeleteLine(member)))
 
     def _runs(self, session_id: str | None) -> Iterator[tuple[str, RunIndex]]:
         if session_id is None:

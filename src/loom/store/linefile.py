@@ -2,6 +2,9 @@
 
 What the lines mean is not known here. Every look at the file happens under a lock on a sidecar
 (``<path>.lock``), because the file itself may be replaced by a compaction. Needs ``flock`` (not on Windows).
+
+The sidecar also bears a mark: how far the file went when a line was last made durable. A file cannot say itself that
+its last lines are gone; the mark says it. It is written after the lines and not synced: it may be behind, never ahead.
 """
 
 from __future__ import annotations
@@ -12,13 +15,24 @@ import os
 import stat
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from ..errors import StoreCorrupted, StoreError
-from .lines import HEADER, AnyLine, Place, check_header, read_line, seal, unseal
+from .lines import (
+    HEADER,
+    MARK_SIZE,
+    AnyLine,
+    Place,
+    check_header,
+    read_line,
+    read_mark,
+    seal,
+    unseal,
+    write_mark,
+)
 
 Accept = Callable[[AnyLine, Place], None]
 
@@ -130,10 +144,30 @@ class LineFile:
             raise StoreCorrupted(f"{self.path} became shorter than what had been read from it")
         if size > self._end:
             self._scan(size, accept)
-            if writes and size > self._end:
-                os.ftruncate(self._fd, self._end)
+        self._reach_mark()
+        if writes and size > self._end:
+            os.ftruncate(self._fd, self._end)
         if writes and self._end == 0:
             self._begin()
+
+    def _reach_mark(self) -> None:
+        if self._lock_fd < 0:
+            return
+        try:
+            end, seed = read_mark(os.pread(self._lock_fd, MARK_SIZE, 0))
+        except ValueError as error:
+            raise StoreCorrupted(f"{self.path}.lock {error}; it was left as it is") from error
+        if self._end < end or (self._end == end and end and self._seed != seed):
+            raise StoreCorrupted(
+                f"{self.path} was written up to byte {end} and is intact up to byte {self._end}: the rest is gone; "
+                f"restore it, or remove {self.path}.lock if this file is itself what was restored"
+            )
+
+    def _mark(self, end: int, seed: int) -> None:
+        if self._lock_fd < 0:
+            return
+        with suppress(OSError):  # then the mark stays behind, which says less and nothing wrong
+            os.pwrite(self._lock_fd, write_mark(end, seed), 0)
 
     def read(self, place: Place) -> bytes:
         """The record at ``place``. Raises StoreCorrupted when it is not what was there before."""
@@ -163,6 +197,7 @@ class LineFile:
                 return False
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
             _sync_directory(self.path)
+            self._mark(0, 0)
         except OSError as error:
             if writes or error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
                 raise
@@ -206,7 +241,7 @@ class LineFile:
         try:
             record, crc = unseal(line, self._seed)
             accept(read_line(record), Place(self._end, len(line), self._seed))
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
             raise self.damaged(self._line + 1, error) from error
         self._passed(line, crc)
 
@@ -220,6 +255,7 @@ class LineFile:
         """Write what was planned, durably if ``sync``. Raises OSError; the file is then as before."""
         try:
             _write(self._fd, b"".join(plan.lines), self._end)
+            # guard: tests/store/test_file_store.py
             if sync:
                 self._sync(self._fd)
         except OSError:
@@ -229,6 +265,8 @@ class LineFile:
             raise
         for line, crc in zip(plan.lines, plan.crcs, strict=True):
             self._passed(line, crc)
+        if sync:
+            self._mark(self._end, self._seed)
 
     def replace(self, records: Iterable[bytes]) -> None:
         """Put a file of these records in place of this one, in one step. Call under the lock, alone."""
@@ -244,8 +282,11 @@ class LineFile:
                     stream.write(line)
                 stream.flush()
                 self._sync(stream.fileno())
+                end = stream.tell()
+            self._mark(0, 0)  # it may be that only one of the next two steps is taken
             os.replace(new, self.path)
             _sync_directory(self.path)
+            self._mark(end, seed)
         finally:
             new.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..folds.records import ROW_TYPES
 from .lines import (
     AnyLine,
     CarriedLine,
@@ -23,8 +24,7 @@ from .lines import (
     SignalLine,
     TranscriptLine,
 )
-from .log import DedupeKeys, Lease
-from .records import ROW_TYPES
+from .log import DedupeKeys, Lease, seen_key
 
 
 class RowStep(NamedTuple):
@@ -62,10 +62,23 @@ class RunIndex:
 class SessionIndex:
     """One session: ``lines[i]`` holds the events from the seq ``firsts[i]`` on."""
 
-    __slots__ = ("firsts", "head", "inbox", "lease", "lines", "requests", "row", "runs", "seen", "unfinished")
+    __slots__ = (
+        "firsts",
+        "head",
+        "inbox",
+        "lease",
+        "lines",
+        "parent",
+        "requests",
+        "row",
+        "runs",
+        "seen",
+        "unfinished",
+    )
 
     def __init__(self) -> None:
         self.row: Place | None = None
+        self.parent: str | None = None
         self.lines: list[Place] = []
         self.firsts: list[int] = []
         self.head = 0
@@ -104,10 +117,12 @@ class LineIndex:
         elif isinstance(line, SignalLine):
             session = self.session(line.session)
             session.inbox[line.signal.id] = place
-            if line.signal.dedupe_key is not None:
-                session.seen.add(line.signal.dedupe_key, line.at, line.window)
+            key = seen_key(line.signal.source, line.signal.dedupe_key)
+            if key is not None:
+                session.seen.add(key, line.at, line.window)
         elif isinstance(line, SessionLine):
-            self.session(line.row.id).row = place
+            session = self.session(line.row.id)
+            session.row, session.parent = place, line.row.parent or session.parent
         elif isinstance(line, RunLine):
             self._run(line.row.id, line.row.session_id).steps = [RowStep(place)]
         elif isinstance(line, TranscriptLine):
@@ -147,6 +162,8 @@ class LineIndex:
             session.firsts.append(session.head + 1)
             session.head += len(line.events)
         for event in line.events:
+            if event.type == "child.started":
+                self.session(event.child_session_id).parent = line.session
             if event.run_id:
                 positions = session.runs.setdefault(event.run_id, [])
                 if not positions or positions[-1] != position:

@@ -59,10 +59,12 @@ class _AnswerTo(Struct, frozen=True):
 class _RowGlance(Struct, frozen=True):
     id: str
     session_id: str = ""
+    parent: str | None = None
 
 
 class _SignalGlance(Struct, frozen=True):
     id: str
+    source: str = "custom"
     dedupe_key: str | None = None
 
 
@@ -75,6 +77,7 @@ class EventGlance(Struct, frozen=True):
     request: msgspec.Raw = msgspec.Raw()
     answer: msgspec.Raw = msgspec.Raw()
     request_id: str = ""
+    child_session_id: str = ""
 
     def opens(self) -> str:
         """The id of the request that a ``request.opened`` opens."""
@@ -210,6 +213,26 @@ def unseal(line: bytes, seed: int) -> tuple[bytes, int]:
     if line[len(_OPEN) : len(_OPEN) + 8] != b"%08x" % crc:
         raise ValueError("does not match its checksum")
     return record, crc
+
+
+MARK_SIZE = 34
+"""Bytes of a mark."""
+
+
+def write_mark(end: int, seed: int) -> bytes:
+    """A mark: how far a file goes, the checksum of its last line, and one of its own."""
+    said = b"%016x %08x" % (end, seed)
+    return b"%s %08x" % (said, zlib.crc32(said))
+
+
+def read_mark(mark: bytes) -> tuple[int, int]:
+    """How far a file must go at least, and the checksum there; 0 when nobody has said. Raises ValueError."""
+    if not mark.strip(b"\0"):
+        return 0, 0  # of an older version, or of a disk that lost power before it was written
+    said = mark[:25]
+    if len(mark) != MARK_SIZE or mark[25:] != b" %08x" % zlib.crc32(said):
+        raise ValueError("bears a mark that cannot be read")
+    return int(said[:16], 16), int(said[17:], 16)
 
 
 def read_line(record: bytes) -> AnyLine:

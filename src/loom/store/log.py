@@ -5,17 +5,21 @@ It is what ``SessionStore`` inherits by default. One lock makes it safe for thre
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
+import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
+from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
-from ..errors import LeaseLost, SessionBusy, StoreError
+from ..errors import ConfigError, LeaseLost, SessionBusy, StoreError
 from ..events import Event, RequestAnswered, RequestOpened, RequestWithdrawn, RunFinished, RunStarted
 from ..requests import Request
 from ..signals import RuntimeSignal
@@ -26,6 +30,7 @@ SIGNAL_WINDOW = 24 * 3600.0
 OUTPUT_ROOM = 16_000_000
 """Bytes of outputs that a session keeps: about a hundred times what a model can read at once."""
 
+T = TypeVar("T")
 _seq_of = attrgetter("seq")
 _PLAIN_NAME = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -99,8 +104,10 @@ class MemoryLog:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        _logs.add(self)
         self._sessions: dict[str, _Session] = {}
         self._home: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
         # One count for all sessions: a session that was deleted and begun again never repeats a token.
         self._tokens = count(1)
 
@@ -109,6 +116,7 @@ class MemoryLog:
         with self._lock:
             session = self._session(session_id)
             held, now = session.lease, self._clock()
+            # guard: tests/contract/test_stores.py -k memory
             if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
                 raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
             session.lease = Lease(session_id, owner, next(self._tokens), now + ttl, len(session.events))
@@ -179,11 +187,12 @@ class MemoryLog:
         """See SessionStore.offer."""
         with self._lock:
             session = self._session(session_id)
-            if signal.dedupe_key is not None:
+            key = seen_key(signal.source, signal.dedupe_key)
+            if key is not None:
                 now = self._clock()
-                if not session.seen.fresh(signal.dedupe_key, now, window):
+                if not session.seen.fresh(key, now, window):
                     return False
-                session.seen.add(signal.dedupe_key, now, window)
+                session.seen.add(key, now, window)
             session.inbox[signal.id] = signal
             return True
 
@@ -211,18 +220,40 @@ class MemoryLog:
             body = session.outputs.get(reference) if session else None
         return None if body is None else body.decode()
 
+    def runs(self) -> list[str]:
+        """Ids of the runs that began here, oldest first."""
+        with self._lock:
+            return list(self._home)
+
     def sessions(self) -> list[str]:
         """Ids of the sessions that have events."""
         with self._lock:
             return [session_id for session_id, session in self._sessions.items() if session.events]
 
-    def forget(self, session_id: str) -> None:
-        """Drop a session's log, inbox, outputs and lease."""
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
+        """See SessionStore.copy_outputs."""
         with self._lock:
-            session = self._sessions.pop(session_id, None)
-            for run_id in session.runs if session else ():
-                if self._home.get(run_id) == session_id:
-                    del self._home[run_id]
+            source = self._sessions.get(source_id)
+            if source is not None:
+                self._session(target_id).outputs |= source.outputs
+
+    def adopt(self, session_id: str, parent: str) -> None:
+        """Say that a session belongs to another and is forgotten with it."""
+        with self._lock:
+            self._parents[session_id] = parent
+
+    def forget(self, session_id: str) -> None:
+        """Drop the logs, inboxes, outputs and leases of a session and of those that belong to it."""
+        with self._lock:
+            for member in family(session_id, self._parents.items()):
+                self._forget(member)
+
+    def _forget(self, session_id: str) -> None:
+        self._parents.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        for run_id in session.runs if session else ():
+            if self._home.get(run_id) == session_id:
+                del self._home[run_id]
 
     def _session(self, session_id: str) -> _Session:
         session = self._sessions.get(session_id)
@@ -254,10 +285,46 @@ class MemoryLog:
             for request_id in [key for key, (opener, _) in session.requests.items() if opener == run_id]:
                 del session.requests[request_id]
 
+    def hold(self) -> None:
+        """Let nobody else in until ``let_go``: a child that is forked now finds everything whole, and can go on."""
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        """See ``hold``."""
+        self._lock.release()
+
+
+_logs: weakref.WeakSet[MemoryLog] = weakref.WeakSet()
+_held: list[MemoryLog] = []
+
+
+def _before_fork() -> None:
+    _held[:] = members(_logs)
+    for log in _held:
+        log.hold()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def members(of: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads add to meanwhile."""
+    while True:
+        try:
+            return list(of)
+        except RuntimeError:  # it grew while it was read
+            continue
+
 
 def check_seqs(events: Sequence[Event], head: int) -> None:
     """Raise StoreError unless the events carry the seqs that follow ``head``."""
     for seq, event in enumerate(events, start=head + 1):
+        # guard: tests/store/test_memory_store.py tests/contract/test_stores.py
         if event.seq != seq:
             raise StoreError(f"event {event.seq} does not follow {seq - 1}: nothing was saved")
 
@@ -273,6 +340,29 @@ def checked_output(reference: str, text: str, room: int) -> bytes:
     if len(body) > room:
         raise StoreError(f"the output {reference} was not saved: {len(body)} bytes, there is room for {room}")
     return body
+
+
+def seen_key(source: str, dedupe_key: str | None) -> str | None:
+    """What a dedupe key of a source is remembered as, in a session; None for a signal without one."""
+    return None if dedupe_key is None else msgspec.json.encode((source, dedupe_key)).decode()
+
+
+def family(session_id: str, parents: Iterable[tuple[str, str | None]]) -> list[str]:
+    """The session and those that belong to it, directly or not, out of pairs of a session and its parent."""
+    children: dict[str, list[str]] = {}
+    for child, parent in parents:
+        if parent is not None:
+            children.setdefault(parent, []).append(child)
+    found = [session_id]
+    for member in found:
+        found += [child for child in children.get(member, ()) if child not in found]
+    return found
+
+
+def checked_limit(limit: int | None) -> None:
+    """Raise ConfigError for a number of rows that cannot be meant."""
+    if limit is not None and limit < 0:
+        raise ConfigError(f"limit={limit}: give how many rows to return at most, or None for all")
 
 
 def is_reference(reference: str) -> bool:

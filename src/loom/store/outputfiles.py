@@ -71,6 +71,11 @@ class OutputFiles:
                 return _read(output, session_id)
         return None
 
+    def copy(self, source_id: str, target_id: str) -> None:
+        """See SessionStore.copy_outputs. Raises StoreCorrupted naming the file, OSError."""
+        for output in self._outputs(self._home(source_id)):
+            self.keep(target_id, output.reference, _read(output, source_id).encode(), 1 << 62)
+
     def drop(self, session_id: str) -> None:
         """Forget what a session kept. Raises OSError."""
         home = self._home(session_id)

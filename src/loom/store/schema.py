@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
+import time
+from collections.abc import Callable
 
 from ..errors import StoreCorrupted, StoreError
+from .sqlitetally import take_stock
 
 APPLICATION_ID = 0x4C6F6F6D
 """Marks a database as ours ("Loom" in ASCII), so that another program's is never written to."""
@@ -61,27 +65,62 @@ CREATE TABLE outputs (
 CREATE INDEX outputs_by_age ON outputs (session_id, ordinal, size);
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+# A tally says what a session's rows must amount to (see sqlitetally.py); first and last are where a run's events stand.
+_VERSION_3 = """
+ALTER TABLE sessions ADD COLUMN parent TEXT;
+CREATE INDEX sessions_by_parent ON sessions (parent);
+ALTER TABLE runs ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN last INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tokens ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tallies (
+    session_id TEXT PRIMARY KEY, head INTEGER NOT NULL, base INTEGER NOT NULL, digest BLOB NOT NULL,
+    listed INTEGER NOT NULL, runs INTEGER NOT NULL, unfinished INTEGER NOT NULL, requests INTEGER NOT NULL,
+    transcripts INTEGER NOT NULL, signals INTEGER NOT NULL, outputs INTEGER NOT NULL, crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE witness (ahead INTEGER NOT NULL, armed INTEGER NOT NULL);
+INSERT INTO witness VALUES (0, 0);
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 """``MIGRATIONS[n]`` leads from version n to n + 1. Published ones never change; new ones are added."""
 
-_MAGIC = b"SQLite format 3\0"
+_AFTERWARDS: dict[int, Callable[[sqlite3.Connection], None]] = {3: take_stock}
+"""What a version needs beyond its statements, by the version."""
+
 _NOT_OPENED = "cannot be opened, nothing was read or saved"
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+_SMALLEST = 512
+_DAMAGED = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_CONSTRAINT,  # nothing here asks for what the schema forbids
+    }
+)
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 def store_error(path: str, error: sqlite3.Error, outcome: str) -> StoreError:
     """What a database error means to whoever asked for ``outcome`` in vain; the error is its cause."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in _DAMAGED:
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = None if code is None else code & 0xFF
+    if kind in _DAMAGED or _unreadable(error, kind):
         said: StoreError = StoreCorrupted(f"{path} is damaged or not a database: {error}; restore it")
     else:
         said = StoreError(f"{path}: {outcome}: {error}")
-        if code in _BUSY:
+        if kind in _BUSY:
             said = StoreError(f"{path} is locked by another process: {outcome}: try again ({error})")
             said.retryable = True
     said.__cause__ = error
     return said
+
+
+def _unreadable(error: sqlite3.Error, kind: int | None) -> bool:
+    """True for a text that is none (which has no code), and when a table or column that we made is not there."""
+    if kind is None:
+        return isinstance(error, sqlite3.OperationalError)
+    return kind == sqlite3.SQLITE_ERROR and "no such" in str(error)
 
 
 def connect(path: str, *, busy_timeout: float) -> sqlite3.Connection:
@@ -97,20 +136,36 @@ def connect(path: str, *, busy_timeout: float) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise store_error(path, error, _NOT_OPENED) from error
     try:
-        _prepare(connection, path)
+        _prepare(connection, path, busy_timeout)
     except sqlite3.Error as error:
         connection.close()
         raise store_error(path, error, _NOT_OPENED) from error
-    except StoreError:
+    except BaseException:
         connection.close()
         raise
     return connection
 
 
 def _make_file(path: str) -> None:
+    """Make an empty file under the name, if there is none.
+
+    It is made under another name and linked, because to close a file that SQLite has open in this process
+    would drop the locks that this process holds on it.
+    """
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+        if os.path.lexists(path):
+            return
+        made = f"{path}.{secrets.token_hex(4)}"
+        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            return  # another opener was faster
+        except OSError:  # a file system without links
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        finally:
+            os.unlink(made)
     except OSError as error:
         # A database on a disk that cannot be written to can still be read.
         if not os.path.isfile(path):
@@ -118,28 +173,60 @@ def _make_file(path: str) -> None:
 
 
 def _refuse_other_files(path: str) -> None:
-    # SQLite itself takes a file of one byte for an empty one, and would write over it.
+    # SQLite takes a file that is too short to be a database for an empty one, and would write over it. Asked by
+    # size, because to open and close the file would drop the locks that this process holds on it.
     try:
-        with open(path, "rb") as stream:
-            start = stream.read(len(_MAGIC))
+        size = os.stat(path).st_size
+        if not os.path.isfile(path) or not os.access(path, os.R_OK):
+            raise StoreError(f"{path}: {_NOT_OPENED}: not a file that can be read")
     except OSError as error:
         raise StoreError(f"{path}: {_NOT_OPENED}: {error}") from error
-    if start not in (b"", _MAGIC):
+    if 0 < size < _SMALLEST:
         raise StoreCorrupted(f"{path} is damaged or not a database; it was left as it is: restore it")
 
 
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
+def _prepare(connection: sqlite3.Connection, path: str, busy_timeout: float) -> None:
     # Recognised before the first pragma that writes: a file that is not ours is left as it is.
-    version = _recognise(connection, path)
+    version = _in_transaction(connection, "BEGIN", lambda: _recognise(connection, path))
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA secure_delete = FAST")  # a damaged page must not show rows of the past
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # see sqlitemerge.py
     if version < len(MIGRATIONS):
-        connection.execute("PRAGMA journal_mode = WAL")
-        _migrate(connection, path)
+        _switch_to_log(connection, busy_timeout)
+        _in_transaction(connection, "BEGIN IMMEDIATE", lambda: _migrate(connection, path))
+        # Into the main file, which is then ours whatever becomes of the log beside it.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _switch_to_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
+    # SQLite does not wait here when another opener is at the same point: it calls one of the two busy at once.
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
+
+
+def _in_transaction(connection: sqlite3.Connection, begin: str, work: Callable[[], int]) -> int:
+    connection.execute(begin)
+    try:
+        done = work()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return done
 
 
 def _recognise(connection: sqlite3.Connection, path: str) -> int:
+    """The version of the schema. Call in a transaction: the answers belong together."""
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -151,17 +238,14 @@ def _recognise(connection: sqlite3.Connection, path: str) -> int:
     return int(version)
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Asked again inside the transaction: another process may have been faster.
-        version = _recognise(connection, path)
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+def _migrate(connection: sqlite3.Connection, path: str) -> int:
+    # Asked again inside the writing transaction: another process may have been faster.
+    version = _recognise(connection, path)
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        for statement in script.split(";"):
+            connection.execute(statement)
+        if number in _AFTERWARDS:
+            _AFTERWARDS[number](connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    return len(MIGRATIONS)

@@ -6,14 +6,11 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
-import msgspec
-
-from ..errors import LeaseLost, SessionBusy, StoreCorrupted
+from ..errors import LeaseLost, SessionBusy, StoreError
 from ..events import (
     Event,
     RequestAnswered,
@@ -21,18 +18,36 @@ from ..events import (
     RequestWithdrawn,
     RunFinished,
     RunStarted,
-    decode_event,
 )
+from ..folds.records import ROW_EVENTS, fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
-from .base import RunRecord, SessionRecord, TranscriptRecord
-from .durable import DurableLog, ThreadedStore
-from .log import SIGNAL_WINDOW, Lease, check_seqs
-from .records import ROW_EVENTS, encode_row, fold_run
+from .durable import ThreadedStore
+from .log import SIGNAL_WINDOW, Lease, check_seqs, seen_key
+from .records import encode_row
 from .schema import connect, store_error
+from .sqlitemerge import MOST_GROUPS, Merging, has_log
+from .sqliterecords import RUN_QUERY, RecordTables
+from .sqliterows import (
+    EventRow,
+    LeaseRow,
+    Number,
+    Numbers,
+    OutputRow,
+    OutputSize,
+    RequestRow,
+    Rows,
+    RunRow,
+    SeenRow,
+    Text,
+    event_row,
+    output_crc,
+)
+from .sqlitetally import DIGEST_SIZE, Tally, chained, token_crc
 from .writer import Job
 
-T = TypeVar("T")
+REST = 0.05
+"""Seconds without anything to do, after a run has ended, until the write-ahead log is merged into the main file."""
 
 
 class SqliteSessionStore(ThreadedStore):
@@ -57,22 +72,57 @@ class SqliteSessionStore(ThreadedStore):
         name = os.fspath(path)
         # Absolute from now on: the program may change its directory before the thread opens the file.
         place = name if name == ":memory:" else os.path.abspath(name)
-        super().__init__(lambda: SqliteLog(place, clock, busy_timeout), name=f"loom-store {self.path.name}")
+        super().__init__(
+            lambda: SqliteLog(place, clock, busy_timeout),
+            name=f"loom-store {self.path.name}",
+            lasting=name != ":memory:",
+        )
 
 
-class SqliteLog(DurableLog):
+class SqliteLog(RecordTables):
     """The operations on one connection. ``perform`` holds a transaction around every group that writes."""
 
     def __init__(self, path: str, clock: Callable[[], float], busy_timeout: float) -> None:
         self._path = path
         self._clock = clock
+        had_log = has_log(path)
         self._connection = connect(path, busy_timeout=busy_timeout)
-        self._execute = self._connection.execute
+        super().__init__(Rows(self._connection, path))
+
+        self._merging = self._with_log(had_log)
+        self._due = False
+
+    def _with_log(self, had_log: bool) -> Merging | None:
+        try:
+            ((mode,),) = self._execute("PRAGMA journal_mode").fetchall()
+            return Merging(self._connection, self._path, had_log=had_log) if mode == "wal" else None
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise store_error(self._path, error, "cannot be opened, nothing was read or saved") from error
+        except StoreError:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """See Desk."""
         with suppress(sqlite3.Error):  # what was acknowledged is in the write-ahead log, closed or not
+            if self._merging is not None:
+                self._merging.close()
             self._connection.close()
+
+    @property
+    def patience(self) -> float | None:
+        """See Desk. Soon after a run has ended the main file has it, too."""
+        return REST if self._due else None
+
+    def rest(self) -> None:
+        """See Desk."""
+        self._due = False
+        with suppress(
+            sqlite3.Error, StoreError
+        ):  # it stays in the log; the next operation says what is wrong
+            if self._merging is not None:
+                self._merging.merge()
 
     # --- groups of jobs -------------------------------------------------------------------------------
 
@@ -101,6 +151,9 @@ class SqliteLog(DurableLog):
 
     def _write(self, jobs: Sequence[Job]) -> None:
         self._execute("BEGIN IMMEDIATE")
+        if self._merging is not None:
+            self._merging.arm()
+            self._due = self._due or self._merging.groups > MOST_GROUPS
         for job in jobs:
             self._execute("SAVEPOINT job")
             job.run(self)
@@ -115,13 +168,10 @@ class SqliteLog(DurableLog):
 
     def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
-        now = self._clock()
-        held = self._one("SELECT owner, expires_at FROM leases WHERE session_id = ?", session_id)
-        if held is not None and held[0] not in (owner, instead_of) and held[1] > now:
-            raise SessionBusy(f"session {session_id!r} is in use by {held[0]}", owner=held[0])
-        self._execute("UPDATE tokens SET newest = newest + 1")
-        ((token,),) = self._rows("SELECT newest FROM tokens")
-        row = (session_id, owner, token, now + ttl)
+        now, held = self._clock(), self._held(session_id)
+        if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
+            raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
+        row = (session_id, owner, self._new_token(), now + ttl)
         self._execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
         return Lease(*row, head=self.head(session_id))
 
@@ -137,11 +187,24 @@ class SqliteLog(DurableLog):
         held = (lease.session_id, lease.token)
         self._execute("DELETE FROM leases WHERE session_id = ? AND token = ?", held)
 
+    def _new_token(self) -> int:
+        found = self._rows.all(Numbers, "SELECT newest, crc FROM tokens")
+        newest = found[0].first if len(found) == 1 else None
+        if newest is None or found[0].second != token_crc(newest):
+            raise self._rows.damaged("the newest token")  # a token given twice would let two write
+        self._execute("UPDATE tokens SET newest = ?, crc = ?", (newest + 1, token_crc(newest + 1)))
+        return newest + 1
+
+    def _held(self, session_id: str) -> LeaseRow | None:
+        query = "SELECT owner, token, expires_at FROM leases WHERE session_id = ?"
+        return self._rows.one(LeaseRow, query, session_id)
+
     def _expiry(self, lease: Lease) -> float:
-        held = self._one("SELECT token, expires_at FROM leases WHERE session_id = ?", lease.session_id)
-        if held is None or held[0] != lease.token:
+        held = self._held(lease.session_id)
+        # guard: tests/contract/test_stores.py -k sqlite
+        if held is None or held.token != lease.token:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
-        return float(held[1])
+        return held.expires_at
 
     # --- events ---------------------------------------------------------------------------------------
 
@@ -152,227 +215,211 @@ class SqliteLog(DurableLog):
         session_id = lease.session_id
         if self._expiry(lease) <= self._clock():
             raise LeaseLost(f"the lease on session {session_id!r} has expired")
-        check_seqs(events, self.head(session_id))
-        rows = [_event_row(session_id, event, body) for event, body in zip(events, bodies, strict=True)]
-        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+        tally = self._rows.tally(session_id)
+        check_seqs(events, tally.head)
+        rows = [event_row(session_id, event, body) for event, body in zip(events, bodies, strict=True)]
+        self._rows.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+        tally.head += len(rows)
+        tally.digest = chained(tally.digest, bodies)
         for event in events:
             if event.run_id and type(event) in ROW_EVENTS:
-                self._follow(session_id, event)
+                self._follow(tally, event)
         for signal_id in taken:
-            self._execute("DELETE FROM inbox WHERE session_id = ? AND id = ?", (session_id, signal_id))
+            tally.signals -= self._change(
+                "DELETE FROM inbox WHERE session_id = ? AND id = ?", session_id, signal_id
+            )
+        self._rows.keep(tally)
 
-    def _follow(self, session_id: str, event: Event) -> None:
-        run_id = event.run_id
+    def _follow(self, tally: Tally, event: Event) -> None:
+        session_id, run_id = tally.session_id, event.run_id
         if isinstance(event, RequestOpened):
-            row = (session_id, event.request.id, event.seq, run_id)
-            self._execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)", row)
+            request = (session_id, event.request.id)
+            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND id = ?", *request)
+            self._execute("INSERT INTO requests VALUES (?, ?, ?, ?)", (*request, event.seq, run_id))
+            tally.requests += 1
         elif isinstance(event, RequestAnswered | RequestWithdrawn):
             closed = (session_id, event.request_id)
-            self._execute("DELETE FROM requests WHERE session_id = ? AND id = ?", closed)
+            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND id = ?", *closed)
         elif isinstance(event, RunFinished):
-            self._execute("DELETE FROM requests WHERE session_id = ? AND run_id = ?", (session_id, run_id))
-        waiting = self._one("SELECT 1 FROM requests WHERE run_id = ? LIMIT 1", run_id) is not None
-        row_now = fold_run(self.load_run(run_id), event, session_id=session_id, waiting=waiting)
-        if row_now is not None:
-            self.save(row_now)
-        if isinstance(event, RunStarted):
-            started = "UPDATE runs SET started = 1, unfinished = 1, session_id = ? WHERE id = ?"
-            self._execute(started, (session_id, run_id))
-        elif isinstance(event, RunFinished):
-            self._execute("UPDATE runs SET unfinished = 0 WHERE id = ?", (run_id,))
+            self._due = True
+            left = (session_id, run_id)
+            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND run_id = ?", *left)
+        waiting = (
+            self._rows.one(Number, "SELECT 1 FROM requests WHERE run_id = ? LIMIT 1", run_id) is not None
+        )
+        row = self._rows.one(RunRow, f"{RUN_QUERY} WHERE id = ?", run_id)
+        record = None if row is None else self._rows.run(row)
+        now = fold_run(record, event, session_id=session_id, waiting=waiting)
+        if now is not None:
+            self._put_run(now, row, event, tally)
 
     def read(self, session_id: str, after: int, run_id: str | None, limit: int | None) -> list[Event]:
-        """See SessionStore."""
-        where, given = "session_id = ? AND seq > ?", [session_id, after]
-        if run_id is not None:
-            where, given = f"run_id = ? AND {where}", [run_id, *given]
-        query = f"SELECT seq, run_id, body, crc FROM events WHERE {where} ORDER BY seq LIMIT ?"
-        events: list[Event] = []
-        expected = max(after, 0)
-        for seq, run, body, crc in self._rows(query, *given, -1 if limit is None else limit):
-            expected += 1
-            if crc != _event_crc(session_id, seq, run, body) or (run_id is None and seq != expected):
-                raise self._damaged(f"event {expected} of session {session_id!r}")
-            events.append(decode_event(body, where=self._path))
-        return events
+        """See SessionStore. What is read to its end must reach the session's head, and a whole log its digest."""
+        tally, after = self._rows.tally(session_id), max(after, 0)
+        run = None if run_id is None else self._rows.one(RunRow, f"{RUN_QUERY} WHERE id = ?", run_id)
+        if run_id is not None and (run is None or not run.first or run.session_id != session_id):
+            elsewhere = run is not None and run.session_id != session_id
+            return self._read_loose(session_id, after, run_id, limit, started=elsewhere)
+        first, last = (run.first, run.last or tally.head) if run is not None else (1, tally.head)
+        if run is not None and not first <= last <= tally.head:
+            raise self._rows.damaged(f"the row of run {run_id!r}, or the tally of session {session_id!r},")
+        start = max(after, first - 1)
+        most = -1 if limit is None or run_id is not None else limit
+        query = (
+            "SELECT seq, run_id, body, crc FROM events WHERE session_id = ? AND seq > ? AND seq <= ? "
+            "ORDER BY seq LIMIT ?"
+        )
+        top = last if run_id is not None else 1 << 62
+        rows = self._rows.all(EventRow, query, session_id, start, top, most)
+        self._check_span(tally, rows, start, last if most < 0 else min(last, start + most))
+        if start <= tally.base:
+            self._check_digest(tally, rows)
+        events = [self._rows.event(session_id, row) for row in rows if run_id in (None, row.run_id)]
+        return events if limit is None else events[:limit]
+
+    def _check_span(self, tally: Tally, rows: Sequence[EventRow], start: int, last: int) -> None:
+        for expected, row in enumerate(rows, start=start + 1):
+            if row.seq != expected:
+                raise self._rows.damaged(f"event {expected} of session {tally.session_id!r}")
+        if start < last or rows:
+            self._rows.agree(f"the log of session {tally.session_id!r}", start + len(rows), last)
+
+    def _check_digest(self, tally: Tally, rows: Sequence[EventRow]) -> None:
+        if not rows or rows[-1].seq != tally.head:
+            return
+        bodies = (row.body for row in rows if row.seq > tally.base)
+        if chained(bytes(DIGEST_SIZE), bodies) != tally.digest:
+            raise self._rows.damaged(f"the log of session {tally.session_id!r}")
+
+    def _read_loose(
+        self, session_id: str, after: int, run_id: str, limit: int | None, *, started: bool = False
+    ) -> list[Event]:
+        """Events of a run of which no row says that it began here; only with ``started`` may it have."""
+        query = (
+            "SELECT seq, run_id, body, crc FROM events WHERE run_id = ? AND session_id = ? AND seq > ? "
+            "ORDER BY seq LIMIT ?"
+        )
+        rows = self._rows.all(EventRow, query, run_id, session_id, after, -1 if limit is None else limit)
+        found = [self._rows.event(session_id, row) for row in rows]
+        if found and not started and after == 0 and isinstance(found[0], RunStarted):
+            raise self._rows.damaged(f"the row of run {run_id!r}")
+        return found
 
     def head(self, session_id: str) -> int:
         """See SessionStore."""
-        newest = self._one("SELECT max(seq) FROM events WHERE session_id = ?", session_id)
-        return int(newest[0] or 0) if newest is not None else 0
+        tally = self._rows.tally(session_id)
+        newest = self._rows.number("SELECT max(seq) FROM events WHERE session_id = ?", session_id)
+        self._rows.agree(f"the log of session {session_id!r}", newest, tally.head)
+        return newest
 
     def unfinished_runs(self, session_id: str) -> list[str]:
         """See SessionStore."""
         query = "SELECT id FROM runs WHERE session_id = ? AND unfinished ORDER BY ordinal"
-        return [run_id for (run_id,) in self._rows(query, session_id)]
+        found = [row.value for row in self._rows.all(Text, query, session_id)]
+        expected = self._rows.tally(session_id).unfinished
+        self._rows.agree(f"the list of unfinished runs of session {session_id!r}", len(found), expected)
+        self._rows.distinct(f"the list of unfinished runs of session {session_id!r}", found)
+        return found
 
     def find_run(self, run_id: str) -> str | None:
         """See SessionStore."""
-        found = self._one("SELECT session_id FROM runs WHERE id = ? AND started", run_id)
-        return found[0] if found is not None else None
+        found = self._rows.one(Text, "SELECT session_id FROM runs WHERE id = ? AND started", run_id)
+        if found is None:
+            self._must_not_have_started(run_id)
+            return None
+        return found.value
 
     def open_requests(self, session_id: str) -> list[Request]:
         """See SessionStore."""
-        query = "SELECT seq FROM requests WHERE session_id = ? ORDER BY seq"
-        requests: list[Request] = []
-        for (seq,) in self._rows(query, session_id):
-            for event in self.read(session_id, seq - 1, None, 1):
-                if not isinstance(event, RequestOpened):
-                    raise self._damaged(f"request {seq} of session {session_id!r}")
-                requests.append(event.request)
-        return requests
+        query = "SELECT id, seq FROM requests WHERE session_id = ? ORDER BY seq"
+        rows = self._rows.all(RequestRow, query, session_id)
+        expected = self._rows.tally(session_id).requests
+        self._rows.agree(f"the list of open requests of session {session_id!r}", len(rows), expected)
+        self._rows.distinct(f"the list of open requests of session {session_id!r}", [row.id for row in rows])
+        return [self._request(session_id, row) for row in rows]
+
+    def _request(self, session_id: str, row: RequestRow) -> Request:
+        for event in self.read(session_id, row.seq - 1, None, 1):
+            if isinstance(event, RequestOpened) and event.request.id == row.id:
+                return event.request
+        raise self._rows.damaged(f"request {row.id} of session {session_id!r}")
 
     # --- inbox ----------------------------------------------------------------------------------------
 
     def offer(self, session_id: str, signal: RuntimeSignal, window: float) -> bool:
         """See SessionStore."""
-        key, now = signal.dedupe_key, self._clock()
+        key, now = seen_key(signal.source, signal.dedupe_key), self._clock()
         if key is not None:
-            seen = self._one("SELECT at FROM dedupe WHERE session_id = ? AND key = ?", session_id, key)
-            if seen is not None and now - seen[0] < window:
+            query = "SELECT at FROM dedupe WHERE session_id = ? AND key = ?"
+            seen = self._rows.one(SeenRow, query, session_id, key)
+            if seen is not None and now - seen.at < window:
                 return False
             self._execute("DELETE FROM dedupe WHERE kept_until <= ?", (now,))
             row = (session_id, key, now, now + max(window, SIGNAL_WINDOW))
             self._execute("INSERT OR REPLACE INTO dedupe VALUES (?, ?, ?, ?)", row)
-        body = encode_row(signal)
-        self._execute(
-            "INSERT INTO inbox (session_id, id, body, crc) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (session_id, id) DO UPDATE SET body = excluded.body, crc = excluded.crc",
-            (session_id, signal.id, body, zlib.crc32(body)),
-        )
+        body, tally = encode_row(signal), self._rows.tally(session_id)
+        offered = (body, zlib.crc32(body), session_id, signal.id)
+        changed = "UPDATE inbox SET body = ?, crc = ? WHERE session_id = ? AND id = ?"
+        if not self._change(changed, *offered):
+            self._execute("INSERT INTO inbox (body, crc, session_id, id) VALUES (?, ?, ?, ?)", offered)
+            tally.signals += 1
+            self._rows.keep(tally)
         return True
 
     def inbox(self, session_id: str) -> list[RuntimeSignal]:
         """See SessionStore."""
         query = "SELECT body, crc FROM inbox WHERE session_id = ? ORDER BY ordinal"
-        return self._bodies(self._rows(query, session_id), RuntimeSignal)
+        found = self._rows.bodies(RuntimeSignal, query, session_id)
+        expected = self._rows.tally(session_id).signals
+        self._rows.agree(f"the inbox of session {session_id!r}", len(found), expected)
+        self._rows.distinct(f"the inbox of session {session_id!r}", [signal.id for signal in found])
+        return found
 
     # --- outputs --------------------------------------------------------------------------------------
 
     def keep_output(self, session_id: str, reference: str, body: bytes, room: int) -> None:
         """See SessionStore."""
-        self._execute("DELETE FROM outputs WHERE session_id = ? AND reference = ?", (session_id, reference))
+        tally = self._rows.tally(session_id)
+        gone = "DELETE FROM outputs WHERE session_id = ? AND "
+        tally.outputs -= self._change(f"{gone} reference = ?", session_id, reference)
         left = room - len(body)
         query = "SELECT ordinal, size FROM outputs WHERE session_id = ? ORDER BY ordinal DESC"
-        for ordinal, size in self._rows(query, session_id):
-            left -= size
+        for old in self._rows.all(OutputSize, query, session_id):
+            left -= old.size
             if left < 0:
-                self._execute(
-                    "DELETE FROM outputs WHERE session_id = ? AND ordinal <= ?", (session_id, ordinal)
-                )
+                tally.outputs -= self._change(f"{gone} ordinal <= ?", session_id, old.ordinal)
                 break
-        crc = _output_crc(session_id, reference, body)
-        row = (session_id, reference, len(body), body, crc)
+        row = (session_id, reference, len(body), body, output_crc(session_id, reference, body))
         self._execute("INSERT INTO outputs VALUES (NULL, ?, ?, ?, ?, ?)", row)
+        tally.outputs += 1
+        self._rows.keep(tally)
 
     def read_output(self, session_id: str, reference: str) -> str | None:
         """See SessionStore."""
-        query = "SELECT body, crc FROM outputs WHERE session_id = ? AND reference = ?"
-        found = self._one(query, session_id, reference)
+        query = "SELECT reference, body, crc FROM outputs WHERE session_id = ? AND reference = ?"
+        found = self._rows.one(OutputRow, query, session_id, reference)
         if found is None:
+            self._must_not_be_kept(session_id, reference)
             return None
-        body, crc = found
-        if crc != _output_crc(session_id, reference, body):
-            raise self._damaged(f"output {reference} of session {session_id!r}")
-        text: str = body.decode()
-        return text
+        if found.crc != output_crc(session_id, reference, found.body):
+            raise self._rows.damaged(f"output {reference} of session {session_id!r}")
+        try:
+            return found.body.decode()
+        except UnicodeDecodeError as error:
+            raise self._rows.damaged(f"output {reference} of session {session_id!r}") from error
 
-    # --- records --------------------------------------------------------------------------------------
-
-    def load_session(self, session_id: str) -> SessionRecord | None:
+    def copy_outputs(self, source_id: str, target_id: str) -> None:
         """See SessionStore."""
-        return self._body("SELECT body, crc FROM sessions WHERE id = ?", session_id, SessionRecord)
+        query = "SELECT reference FROM outputs WHERE session_id = ? ORDER BY ordinal"
+        for row in self._rows.all(Text, query, source_id):
+            text = self.read_output(source_id, row.value)
+            if text is not None:
+                self.keep_output(target_id, row.value, text.encode(), 1 << 62)
 
-    def list_sessions(self) -> list[SessionRecord]:
-        """See SessionStore."""
-        return self._bodies(self._rows("SELECT body, crc FROM sessions ORDER BY ordinal"), SessionRecord)
-
-    def load_run(self, run_id: str) -> RunRecord | None:
-        """See SessionStore."""
-        return self._body("SELECT body, crc FROM runs WHERE id = ?", run_id, RunRecord)
-
-    def list_runs(self, session_id: str | None) -> list[RunRecord]:
-        """See SessionStore."""
-        where, given = ("", ()) if session_id is None else ("WHERE session_id = ?", (session_id,))
-        rows = self._rows(f"SELECT body, crc FROM runs {where} ORDER BY ordinal", *given)
-        return self._bodies(rows, RunRecord)
-
-    def saved_transcript(self, run_id: str) -> TranscriptRecord | None:
-        """See DurableLog."""
-        return self._body("SELECT body, crc FROM transcripts WHERE run_id = ?", run_id, TranscriptRecord)
-
-    def transcript_ids(self, session_id: str | None) -> list[str]:
-        """See DurableLog."""
-        where, given = ("", ()) if session_id is None else ("WHERE session_id = ?1", (session_id,))
-        query = (
-            f"SELECT id FROM (SELECT id, ordinal, session_id FROM runs {where} UNION ALL "
-            f"SELECT run_id, 1 << 62, session_id FROM transcripts {where}) GROUP BY id ORDER BY min(ordinal)"
-        )
-        return [run_id for (run_id,) in self._rows(query, *given)]
-
-    def save(self, record: SessionRecord | RunRecord | TranscriptRecord) -> None:
-        """See DurableLog."""
-        body = encode_row(record)
-        crc = zlib.crc32(body)
-        if isinstance(record, SessionRecord):
-            self._execute(
-                "INSERT INTO sessions (id, body, crc) VALUES (?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc",
-                (record.id, body, crc),
-            )
-        elif isinstance(record, RunRecord):
-            self._execute(
-                "INSERT INTO runs (id, session_id, started, unfinished, body, crc) VALUES (?, ?, 0, 0, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET body = excluded.body, crc = excluded.crc",
-                (record.id, record.session_id, body, crc),
-            )
-        else:
-            row = (record.id, record.session_id, body, crc)
-            self._execute("INSERT OR REPLACE INTO transcripts VALUES (?, ?, ?, ?)", row)
-
-    def delete_session(self, session_id: str) -> None:
-        """See SessionStore."""
-        self._execute("DELETE FROM sessions WHERE id = ?", (session_id,))
-        for table in ("runs", "transcripts", "events", "requests", "inbox", "dedupe", "outputs", "leases"):
-            self._execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
-
-    # --- rows -----------------------------------------------------------------------------------------
-
-    def _rows(self, query: str, *given: Any) -> list[Any]:
-        # Fetched to the end: a statement that is only begun would hold its snapshot, or spoil a rollback.
-        return self._execute(query, given).fetchall()
-
-    def _one(self, query: str, *given: Any) -> tuple[Any, ...] | None:
-        rows = self._rows(query, *given)
-        return rows[0] if rows else None
-
-    def _body(self, query: str, key: str, kind: type[T]) -> T | None:
-        found = self._bodies(self._rows(query, key), kind)
-        return found[0] if found else None
-
-    def _bodies(self, rows: Iterable[tuple[bytes, int]], kind: type[T]) -> list[T]:
-        found: list[T] = []
-        for body, crc in rows:
-            if zlib.crc32(body) != crc:
-                raise self._damaged(f"a row of kind {kind.__name__}")
-            try:
-                found.append(msgspec.json.decode(body, type=kind))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._damaged(f"a row of kind {kind.__name__}") from error
-        return found
-
-    def _damaged(self, what: str) -> StoreCorrupted:
-        return StoreCorrupted(f"{self._path}: {what} is damaged; the file was left as it is: restore it")
-
-
-def _event_row(session_id: str, event: Event, body: bytes) -> tuple[str, int, str, bytes, int]:
-    crc = _event_crc(session_id, event.seq, event.run_id, body)
-    return session_id, event.seq, event.run_id, body, crc
-
-
-def _event_crc(session_id: str, seq: int, run_id: str, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(f"{session_id}\0{seq}\0{run_id}".encode()))
-
-
-def _output_crc(session_id: str, reference: str, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(f"{session_id}\0{reference}".encode()))
+    def _must_not_be_kept(self, session_id: str, reference: str) -> None:
+        """Look for an output past the tree that did not have it."""
+        rows = "FROM outputs INDEXED BY outputs_by_age WHERE session_id = ?"
+        kept = self._rows.number(f"SELECT count(*) {rows}", session_id)
+        self._rows.agree(f"the outputs of session {session_id!r}", kept, self._rows.tally(session_id).outputs)
+        there = self._rows.number(f"SELECT count(*) {rows} AND reference = ?", session_id, reference)
+        self._rows.agree(f"output {reference} of session {session_id!r}", 0, there)

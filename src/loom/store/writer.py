@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from ..errors import StoreError
+from .log import members
 
 T = TypeVar("T")
 
@@ -21,14 +25,18 @@ MAX_GROUP = 256
 
 
 class Job:
-    """Some work on a desk, how it ended, and who waits for it: a task (``future``) or a thread (``done``)."""
+    """Some work on a desk, how it ended, and who waits for it: a task (``future``) or a thread (``done``).
 
-    __slots__ = ("done", "error", "future", "result", "work", "writes")
+    ``well`` says that the work was done, as far as is known: that it is on disk is told by ``future`` or ``done``.
+    """
+
+    __slots__ = ("done", "error", "future", "result", "well", "work", "writes")
 
     def __init__(self, work: Callable[[Any], Any], *, writes: bool) -> None:
         self.work = work
         self.writes = writes
         self.result: Any = None
+        self.well = False
         self.error: BaseException | None = None
         self.future: asyncio.Future[Any] | None = None
         self.done: threading.Event | None = None
@@ -37,8 +45,16 @@ class Job:
         """Do the work and keep how it ended."""
         try:
             self.result = self.work(desk)
+            self.well = True
         except Exception as error:  # the boundary of the thread: whoever waits for the job gets it
             self.error = error
+
+
+class _Pause:
+    """Asks the thread to let go of its files; ``done`` is set when it has."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
 
 
 class Desk(ABC):
@@ -52,6 +68,14 @@ class Desk(ABC):
     def close(self) -> None:
         """Let go of files. Must not raise."""
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds to wait for a job before ``rest`` is called; None for ever."""
+        return None
+
+    def rest(self) -> None:
+        """Do what can wait. Must not raise."""
+
 
 DeskT = TypeVar("DeskT", bound=Desk)
 
@@ -60,23 +84,40 @@ class Writer(Generic[DeskT]):
     """Runs jobs on a desk in one thread, which starts with the first job and ends with ``close``.
 
     ``open_desk`` is called in the thread and must not refer to the writer's owner. A job after ``close``
-    starts anew, as does one in a forked child, where the parent's thread does not exist.
+    starts anew.
+
+    A process that forks lets go of the desk before, so that the child inherits no lock and no connection; both
+    open it again with their next job. What is only in memory (``lasting`` is False) stays with the parent, and the
+    child's jobs raise StoreError.
     """
 
-    def __init__(self, open_desk: Callable[[], DeskT], *, name: str) -> None:
+    def __init__(self, open_desk: Callable[[], DeskT], *, name: str, lasting: bool = True) -> None:
         self._open_desk = open_desk
         self._name = name
+        self._lasting = lasting
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[Job | None] | None = None
+        self._queue: SimpleQueue[Job | _Pause | None] | None = None
         self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._orphan = False
+        _writers.add(self)
 
-    async def run(self, work: Callable[[DeskT], T], *, writes: bool) -> T:
-        """Do ``work`` in the thread. When the waiting task is cancelled the work may still be done."""
+    async def run(
+        self, work: Callable[[DeskT], T], *, writes: bool, undo: Callable[[DeskT, T], object] | None = None
+    ) -> T:
+        """Do ``work`` in the thread.
+
+        When the waiting task is cancelled the work may still be done; with ``undo``, which is then given what came
+        of it, it is taken back before anything that is asked for later.
+        """
         job = Job(work, writes=writes)
         job.future = future = asyncio.get_running_loop().create_future()
         self._put(job)
-        result: T = await future
+        try:
+            result: T = await future
+        except asyncio.CancelledError:
+            if undo is not None:
+                self._put(Job(lambda desk: undo(desk, job.result) if job.well else None, writes=writes))
+            raise
         return result
 
     def run_sync(self, work: Callable[[DeskT], T], *, writes: bool) -> T:
@@ -95,7 +136,7 @@ class Writer(Generic[DeskT]):
         with self._lock:
             queue, thread = self._queue, self._thread
             self._queue = self._thread = None
-        if queue is None or thread is None or self._pid != os.getpid():
+        if queue is None or thread is None:
             return
         queue.put(None)
         if thread is not threading.current_thread():
@@ -103,8 +144,11 @@ class Writer(Generic[DeskT]):
 
     def _put(self, job: Job) -> None:
         with self._lock:
-            if self._queue is None or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._orphan:
+                raise StoreError(
+                    f"{self._name} is in the memory of the process that this one was forked from"
+                )
+            if self._queue is None:
                 self._queue = SimpleQueue()
                 # A daemon, because a store that nobody closed must not keep the program from ending.
                 self._thread = threading.Thread(
@@ -113,12 +157,57 @@ class Writer(Generic[DeskT]):
                 self._thread.start()
             self._queue.put(job)
 
+    # --- forks ----------------------------------------------------------------------------------------
 
-def _work(queue: SimpleQueue[Job | None], open_desk: Callable[[], Desk]) -> None:
+    def pause(self) -> None:
+        """Let go of files and take no job until ``go_on``, in this process, or ``start_over``, in its child."""
+        self._lock.acquire()
+        if self._queue is not None and self._thread is not threading.current_thread() and self._lasting:
+            pause = _Pause()
+            self._queue.put(pause)
+            pause.done.wait()
+
+    def go_on(self) -> None:
+        """Take jobs again."""
+        self._lock.release()
+
+    def start_over(self) -> None:
+        """Begin anew, in a process that has none of the threads."""
+        self._orphan = self._orphan or (self._thread is not None and not self._lasting)
+        self._lock = threading.Lock()
+        self._queue = self._thread = None
+
+
+_writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
+_paused: list[Writer[Any]] = []
+
+
+def _before_fork() -> None:
+    _paused[:] = members(_writers)
+    for writer in _paused:
+        writer.pause()
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().go_on()
+
+
+def _after_fork_in_child() -> None:
+    while _paused:
+        _paused.pop().start_over()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
+
+
+def _work(queue: SimpleQueue[Job | _Pause | None], open_desk: Callable[[], Desk]) -> None:
     desk: Desk | None = None
-    going_on = True
-    while going_on:
-        jobs, going_on = _next_group(queue)
+    last: Job | _Pause | None = _Pause()
+    while last is not None:
+        jobs, last = _next_group(queue, desk)
         try:
             if desk is None and jobs:
                 desk = open_desk()
@@ -129,22 +218,37 @@ def _work(queue: SimpleQueue[Job | None], open_desk: Callable[[], Desk]) -> None
                 job.error = error
         _settle(jobs)
         del jobs
-    if desk is not None:
-        desk.close()
+        if desk is not None and not isinstance(last, Job):
+            desk.close()
+            desk = None
+        if isinstance(last, _Pause):
+            last.done.set()
 
 
-def _next_group(queue: SimpleQueue[Job | None]) -> tuple[list[Job], bool]:
+def _next_group(
+    queue: SimpleQueue[Job | _Pause | None], desk: Desk | None
+) -> tuple[list[Job], Job | _Pause | None]:
+    """What waits, up to a full group or to what is no job; and the last that was taken out."""
     jobs: list[Job] = []
-    item = queue.get()
-    while item is not None:
+    item = _next(queue, desk)
+    while isinstance(item, Job):
         jobs.append(item)
         if len(jobs) == MAX_GROUP:
-            return jobs, True
+            return jobs, item
         try:
             item = queue.get_nowait()
         except Empty:
-            return jobs, True
-    return jobs, False
+            return jobs, jobs[-1]
+    return jobs, item
+
+
+def _next(queue: SimpleQueue[Job | _Pause | None], desk: Desk | None) -> Job | _Pause | None:
+    if desk is not None and desk.patience is not None:
+        try:
+            return queue.get(timeout=desk.patience)
+        except Empty:
+            desk.rest()
+    return queue.get()
 
 
 def _settle(jobs: Sequence[Job]) -> None:

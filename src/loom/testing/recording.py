@@ -12,7 +12,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from ..errors import LoomError, ProviderError
-from ..llm.base import LLMProvider, ModelSettings, ProviderEvent, secrets_of
+from ..llm.base import LLMProvider, ModelSettings, ProviderEvent, as_provider, secrets_of
 from ..llm.redact import Scrubber
 from ..llm.scrubbed import close, given
 from ..types import ChatMessage, ChatResponse, ToolSpec
@@ -42,7 +42,7 @@ class RecordingProvider(LLMProvider):
     """What ``record`` returns; use it as the provider, and as ``async with`` to close that one after."""
 
     def __init__(self, provider: LLMProvider, path: Path, scrubber: Scrubber) -> None:
-        self.provider = provider
+        self.provider = as_provider(provider)
         self.path = path
         self._scrubber = scrubber
         begin(path)
@@ -50,6 +50,11 @@ class RecordingProvider(LLMProvider):
     def secrets(self) -> list[str]:
         """What the recorded provider would not have in any text."""
         return secrets_of(self.provider)
+
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return self.provider.unmetered
 
     async def chat(
         self,

@@ -9,18 +9,32 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
 
 from .._generics import DepsT
-from ..errors import ToolPermissionError
+from ..errors import ConfigError, StoreError, ToolPermissionError
 from ..events import Event, ToolProgress
 from ..requests import Answer, Request
-from ..types import ToolResult, ToolSpec
+from ..types import ToolResult, ToolRetries, ToolSpec
 
-__all__ = ["GOES_ON", "Parked", "RunContext", "ToolContext", "ToolHandler", "ToolResult", "ToolSpec"]
+__all__ = [
+    "GOES_ON",
+    "Parked",
+    "RunContext",
+    "SpecFacts",
+    "ToolContext",
+    "ToolHandler",
+    "ToolResult",
+    "ToolSpec",
+    "Unsaved",
+    "checked_name",
+    "checked_spec",
+]
 
 GOES_ON = "the work goes on and cannot be stopped"
 """Argument of the CancelledError of a handler that ends when it is cancelled, but whose work does not."""
@@ -127,6 +141,144 @@ class ToolContext(RunContext[DepsT]):
         if answer.verdict == "deny":
             raise ToolPermissionError(f"the human declined to answer: {answer.reason or 'no reason given'}")
         return answer.value if answer.verdict == "answer" else True
+
+
+class Unsaved(BaseException):
+    """Raised inside a tool that drives a run of its own when that run could not be written down.
+
+    Derives from BaseException because it is no outcome of the call: the run above stops too, as it was last saved,
+    and both are gone on with by resuming it. ``error`` says what the store said.
+    """
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What OpenAI accepts as a name; the other services accept at least this."""
+
+
+def checked_name(name: object) -> str:
+    """A name every service accepts. Raises ConfigError for any other, letters that only look alike included."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    odd = next((char for char in name if not _NAME.fullmatch(char)), "") if isinstance(name, str) else ""
+    shown = f" ({odd!r} is U+{ord(odd):04X})" if odd else ""
+    raise ConfigError(
+        f"{name!r} is no name for a tool{shown}: use 1 to 64 of the letters a-z and A-Z, digits, _ and -"
+    )
+
+
+def checked_spec(spec: object) -> ToolSpec:
+    """A spec whose fields every service can be sent. Raises ConfigError naming the first that is wrong."""
+    if not isinstance(spec, ToolSpec):
+        raise ConfigError(f"the `tool` of a handler must be a ToolSpec, not {type(spec).__name__}")
+    name = checked_name(spec.name)
+    description: Any = spec.description
+    parameters: Any = spec.parameters
+    if not isinstance(description, str):
+        raise ConfigError(f"{name}: its description must be text, not {type(description).__name__}")
+    if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
+        raise ConfigError(f"{name}: its parameters must be a JSON Schema of type object")
+    timeout: Any = spec.timeout
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"{name}: its timeout must be a positive number of seconds, not {timeout!r}")
+    if spec.read_only and spec.destructive:
+        raise ConfigError(f"{name}: a tool is either read_only or destructive, not both")
+    _check_limits(spec)
+    return spec
+
+
+def _check_limits(spec: ToolSpec) -> None:
+    most: Any = spec.max_calls
+    if most is not None and (type(most) is not int or most < 1):
+        raise ConfigError(f"{spec.name}: max_calls must be a whole number from 1, not {most!r}")
+    retries: Any = spec.retries
+    if retries is None:
+        return
+    if not isinstance(retries, ToolRetries) or type(retries.times) is not int or retries.times < 1:
+        raise ConfigError(
+            f"{spec.name}: retries must be a whole number from 1, or ToolRetries(...), not {retries!r}"
+        )
+    waits: tuple[Any, ...] = (retries.delay, retries.factor, retries.longest)
+    if not all(isinstance(wait, int | float) and 0 <= wait < math.inf for wait in waits):
+        raise ConfigError(f"{spec.name}: delay, factor and longest of its retries must be numbers from 0")
+    if not spec.repeatable:
+        raise ConfigError(
+            f"{spec.name}: retries repeat its effect; declare it read_only or idempotent if that does no harm"
+        )
+
+
+class SpecFacts:
+    """Mixin: what the spec of a handler says, as attributes of the handler."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def tool(self) -> ToolSpec:
+            """The spec."""
+            ...
+
+    @property
+    def description(self) -> str:
+        """What the model is told the tool does."""
+        return self.tool.description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments. Not to be changed."""
+        return self.tool.parameters
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the tool changes nothing."""
+        return self.tool.read_only
+
+    @property
+    def destructive(self) -> bool:
+        """Whether the tool may destroy something."""
+        return self.tool.destructive
+
+    @property
+    def concurrency_safe(self) -> bool:
+        """Whether calls of the tool may run beside others."""
+        return self.tool.concurrency_safe
+
+    @property
+    def needs_approval(self) -> bool | None:
+        """Whether a human is asked first; None asks for a destructive tool."""
+        return self.tool.needs_approval
+
+    @property
+    def requires_permission(self) -> bool:
+        """Whether a call asks a human first, unless a rule or mode says otherwise."""
+        return self.tool.asks
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether running the same call again does no harm."""
+        return self.tool.idempotent
+
+    @property
+    def strict(self) -> bool:
+        """Whether near-miss arguments are refused."""
+        return self.tool.strict
+
+    @property
+    def max_calls(self) -> int | None:
+        """How many calls one run may make; None is no limit."""
+        return self.tool.max_calls
+
+    @property
+    def retries(self) -> ToolRetries | None:
+        """How often the tool is entered again when it fails."""
+        return self.tool.retries
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds a call may take; None is the runtime's default."""
+        return self.tool.timeout
 
 
 class ToolHandler(ABC):

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from ..errors import ConfigError, ToolExecutionError
 from ..events import Event
-from ..types import ToolResult, ToolSpec
-from .base import ToolContext, ToolHandler
+from ..types import ToolResult, ToolRetries, ToolSpec, describe_error, safe_repr
+from .base import RunContext, SpecFacts, ToolContext, ToolHandler, checked_name, checked_spec
 from .functions.returned import to_result, with_files_read
 from .threads import run_in_thread
 
@@ -35,7 +35,6 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI accepts; the other services accept at least this
 _STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _POSTPONED = __future__.annotations.compiler_flag
@@ -54,17 +53,38 @@ class _Facts:
     needs_approval: bool | None = None
     idempotent: bool = False
     timeout: float | None = None
+    strict: bool = False
+    max_calls: int | None = None
+    retries: ToolRetries | None = None
+
+    def spec(self, name: str, description: str, parameters: dict[str, Any]) -> ToolSpec:
+        """The spec with these facts."""
+        return ToolSpec(
+            name=name,
+            description=description,
+            parameters=parameters,
+            read_only=self.read_only,
+            destructive=self.destructive,
+            concurrency_safe=self.concurrency_safe,
+            needs_approval=self.needs_approval,
+            idempotent=self.idempotent,
+            timeout=self.timeout,
+            strict=self.strict,
+            max_calls=self.max_calls,
+            retries=self.retries,
+        )
 
 
 _NO_FACTS = _Facts()
 
 
-class FunctionTool(ToolHandler, Generic[P, R_co]):
+class FunctionTool(SpecFacts, ToolHandler, Generic[P, R_co]):
     """A function and its tool. Calling it calls the function; ``tool`` and ``invoke`` are what an agent uses.
 
     Made by ``@tool``. A synchronous function runs on a thread when an agent calls it: cancelling such a call
     returns at once, but the function goes on, since a thread cannot be killed. ``name`` is known without
-    building the schema. As an attribute of a class it binds to the object, as a function does.
+    building the schema; the other facts (``description``, ``parameters``, ``read_only`` and so on) are read off the
+    spec. As an attribute of a class it binds to the object, as a function does.
     """
 
     __wrapped__: Callable[P, R_co]
@@ -82,6 +102,8 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
         self._local_names = local_names
         self._arguments: Arguments | None = None
         self._spec: ToolSpec | None = None
+        self._bound: tuple[ToolSpec, Arguments] | None = None
+        self._class_side: FunctionTool[..., Any] | None = None
         self._is_async = _check_kind(func, self.name)
         self.__wrapped__ = func
         self.__name__: str = getattr(func, "__name__", self.name)
@@ -104,8 +126,14 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
     def __get__(self, instance: object | None, owner: type | None = None) -> FunctionTool[Any, Any]:
         if instance is None:
             return self
-        bound = types.MethodType(self.__wrapped__, instance)
-        return FunctionTool(bound, name=self.name, facts=self._facts, local_names=self._local_names)
+        bound: FunctionTool[..., Any] = FunctionTool(
+            types.MethodType(self.__wrapped__, instance),
+            name=self.name,
+            facts=self._facts,
+            local_names=self._local_names,
+        )
+        bound._class_side = self  # what was compiled for one object serves for all
+        return bound
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
@@ -123,7 +151,18 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
 
     def check_arguments(self, args: object) -> None:
         """Validate without running. Raises ToolArgumentsError whose text the model can act on."""
-        (self._arguments or self._compile()[1]).validate(args)
+        self.read_arguments(args)
+
+    def read_arguments(
+        self, args: object, context: RunContext[Any] | None = None, *, strict: bool = False
+    ) -> dict[str, Any]:
+        """The arguments as they were meant, without running. ``context`` is what validators get as ``info.context``.
+
+        ``strict``, here or as declared, reads nothing into them. Raises ToolArgumentsError whose text the model
+        can act on.
+        """
+        arguments = self._arguments or self._compile()[1]
+        return arguments.read(args, context, strict=strict or self._facts.strict)[0]
 
     async def invoke(self, args: dict[str, Any]) -> ToolResult:
         """Validate and run. A function that takes a context raises ToolError here unless it has a default."""
@@ -139,7 +178,7 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
         arguments = self._arguments or self._compile()[1]
         if context is not None and not self._is_async:
             context = _for_thread(context)
-        positional, keywords = arguments.bind(args, context)
+        positional, keywords = arguments.bind(args, context, strict=self._facts.strict)
         func = cast("Callable[..., Any]", self.__wrapped__)
         try:
             if self._is_async:
@@ -156,25 +195,22 @@ class FunctionTool(ToolHandler, Generic[P, R_co]):
                 raise
             # nobody cancelled this call; something it awaited was cancelled, and that is its own failure
             raise ToolExecutionError(f"{self.name} awaited something that was cancelled") from error
-        return await with_files_read(to_result(value, self.name), self.name)
+        return await with_files_read(_as_result(value, self.name), self.name)
 
     def _compile(self) -> tuple[ToolSpec, Arguments]:
+        known = self._class_side._bound if self._class_side is not None else None
+        if known is not None:
+            self._spec, self._arguments = known
+            return known
         from .functions.arguments import compile_arguments
 
         summary, arguments = compile_arguments(self.__wrapped__, self.name, self._local_names)
         facts = self._facts
-        spec = ToolSpec(
-            name=self.name,
-            description=summary if facts.description is None else facts.description,
-            parameters=arguments.schema,
-            read_only=facts.read_only,
-            destructive=facts.destructive,
-            concurrency_safe=facts.concurrency_safe,
-            needs_approval=facts.needs_approval,
-            idempotent=facts.idempotent,
-            timeout=facts.timeout,
-        )
+        described = summary if facts.description is None else facts.description
+        spec = facts.spec(self.name, described, arguments.schema)
         self._arguments, self._spec, self._local_names = arguments, spec, _NO_NAMES
+        if self._class_side is not None:
+            self._class_side._bound = spec, arguments
         return spec, arguments
 
 
@@ -197,6 +233,9 @@ def tool(
     requires_permission: bool | None = None,
     idempotent: bool = False,
     timeout: float | None = None,
+    strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> _Decorator: ...
 
 
@@ -212,22 +251,30 @@ def tool(
     requires_permission: bool | None = None,
     idempotent: bool = False,
     timeout: float | None = None,
+    strict: bool = False,
+    max_calls: int | None = None,
+    retries: int | ToolRetries = 0,
 ) -> Any:
     """Make a function a tool: ``@tool``, or ``@tool(read_only=True)``.
 
     The schema comes from the annotations, the description from the docstring's first paragraph unless given.
-    ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. Raises
-    ConfigError for a function a model could not call.
+    ``requires_permission`` None asks a human only for a destructive tool. ``timeout`` is in seconds. ``strict``
+    refuses near-miss arguments such as ``"5"`` for a number, which are else read as they were meant. ``max_calls``
+    is how many calls one run may make; those beyond are refused, which the model reads. ``retries`` is how often the
+    function is called again when it raises, a number or ``ToolRetries``; for read_only and idempotent tools only.
+    A ToolError is the tool's own word and not retried, nor is a timeout. Raises ConfigError for a function a model
+    could not call.
     """
     if func is not None:
         return FunctionTool(_unwrapped(func), local_names=_local_names(func, inspect.currentframe()))
-    if read_only and destructive:
-        raise ConfigError("a tool is either read_only or destructive, not both")
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+    if timeout is not None and not timeout < math.inf:
         raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
+    again = ToolRetries(retries) if isinstance(retries, int) and retries is not False else retries
     facts = _Facts(
-        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout
-    )
+        description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout, strict,
+        max_calls, None if retries == 0 else cast("ToolRetries", again),
+    )  # fmt: skip
+    checked_spec(facts.spec(name if name is not None else "tool", description or "", {}))
 
     def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:
         names = _local_names(func, inspect.currentframe())
@@ -239,7 +286,9 @@ def tool(
 def as_handler(candidate: object) -> ToolHandler:
     """A handler from a handler, an object with ``tool`` and ``invoke``, or a bare function.
 
-    A plain function gives the same handler each time. Raises ConfigError for anything else.
+    A plain function gives the same handler each time, and what is compiled for a method serves all its objects: web
+    products make an agent per request. It is kept on the function, so it dies with it. Raises ConfigError for
+    anything else.
     """
     if isinstance(candidate, ToolHandler):
         return candidate
@@ -247,23 +296,39 @@ def as_handler(candidate: object) -> ToolHandler:
         raise ConfigError(
             f"{candidate.__name__} is a class, not a tool; pass an instance of it, or a function"
         )
-    if hasattr(candidate, "tool"):
+    if _has_tool(candidate):
         has_invoke = hasattr(candidate, "invoke") or hasattr(candidate, "invoke_in_context")
-        if has_invoke and isinstance(candidate.tool, ToolSpec):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - checked
+        if has_invoke and isinstance(getattr(candidate, "tool", None), ToolSpec):
             return cast("ToolHandler", candidate)
-    elif isinstance(candidate, types.FunctionType):
-        known = candidate.__dict__.get("__loom_tool__")
-        if isinstance(known, FunctionTool) and known.__wrapped__ is candidate:
-            return cast("FunctionTool[..., Any]", known)
-        made: FunctionTool[..., Any] = FunctionTool(candidate)
-        candidate.__dict__["__loom_tool__"] = made
-        return made
+    elif isinstance(candidate, types.FunctionType | functools.partial):
+        return _kept_tool(cast("Callable[..., Any]", candidate))
+    elif isinstance(candidate, types.MethodType) and isinstance(candidate.__func__, types.FunctionType):
+        return _kept_tool(candidate.__func__).__get__(candidate.__self__)
     elif callable(candidate):
         return FunctionTool(candidate)
     raise ConfigError(
-        f"{candidate!r} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
+        f"{safe_repr(candidate)} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
         "or must be a function"
     )
+
+
+def _kept_tool(func: Callable[..., Any]) -> FunctionTool[..., Any]:
+    """The one tool of a function or partial, which is kept on it."""
+    known = func.__dict__.get("__loom_tool__")
+    if isinstance(known, FunctionTool) and known.__wrapped__ is func:
+        return cast("FunctionTool[..., Any]", known)
+    made: FunctionTool[..., Any] = FunctionTool(func)
+    func.__dict__["__loom_tool__"] = made
+    return made
+
+
+def _has_tool(candidate: Any) -> bool:
+    try:
+        return hasattr(candidate, "tool")
+    except Exception as error:  # a property of the application's
+        raise ConfigError(
+            f"a {type(candidate).__name__} cannot say what it is as a tool: {describe_error(error)}"
+        ) from error
 
 
 def _unwrapped(func: Any) -> Any:
@@ -273,7 +338,7 @@ def _unwrapped(func: Any) -> Any:
     if isinstance(func, classmethod):
         raise ConfigError("@tool cannot decorate a classmethod; pass the bound method instead")
     if isinstance(func, type) or not callable(func):
-        raise ConfigError(f"@tool decorates a function, not {func!r}; options are passed by keyword")
+        raise ConfigError(f"@tool decorates a function, not {safe_repr(func)}; options are passed by keyword")
     return func
 
 
@@ -282,11 +347,10 @@ def _checked_name(func: Any, given: str | None) -> str:
     if name is None:
         inner = func.func if isinstance(func, functools.partial) else func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         name = getattr(inner, "__name__", None) or type(inner).__name__
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} is no name for a tool: use up to 64 letters, digits, _ and -; pass @tool(name=...)"
-        )
-    return name
+    try:
+        return checked_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; pass @tool(name=...)") from None
 
 
 def _check_kind(func: Any, label: str) -> bool:
@@ -312,16 +376,42 @@ def _local_names(func: Any, decorator_frame: types.FrameType | None) -> Mapping[
     code = getattr(func, "__code__", None)
     if sys.version_info >= (3, 14) and not (code and code.co_flags & _POSTPONED):
         return _NO_NAMES  # annotations are evaluated on demand there, with their own scope
-    texts = [str(text) for text in getattr(func, "__annotations__", {}).values() if _mentions_names(text)]
+    texts = [
+        text if isinstance(text, str) else safe_repr(text)
+        for text in _annotations(func).values()
+        if _mentions_names(text)
+    ]
     if not texts:
         return _NO_NAMES
     words = {word for text in texts for word in _WORD.findall(text)}
     return {name: value for name, value in frame.f_locals.items() if name in words or isinstance(value, type)}
 
 
+def _annotations(func: Any) -> Mapping[str, Any]:
+    """A function's annotations; none when evaluating them fails, which is told when the schema is built."""
+    try:
+        found: Mapping[str, Any] = getattr(func, "__annotations__", _NO_NAMES)
+    except Exception:  # where they are evaluated on demand, they are the application's code
+        return _NO_NAMES
+    return found
+
+
 def _mentions_names(annotation: object) -> bool:
     """Whether an annotation is, or may contain, text that is still to be resolved."""
-    return isinstance(annotation, str) or "ForwardRef(" in repr(annotation)
+    return isinstance(annotation, str) or "ForwardRef(" in safe_repr(annotation)
+
+
+def _as_result(value: object, label: str) -> ToolResult:
+    """The result for a returned value, whose own serialisers may raise anything; the work is done by then."""
+    try:
+        return to_result(value, label)
+    except (KeyboardInterrupt, ToolExecutionError):
+        raise
+    except BaseException as error:
+        from .functions.foreign_errors import told
+
+        failure = told(error)
+    raise ToolExecutionError(f"{label} did its work, but what it returned cannot be shown: {failure}")
 
 
 def _for_thread(context: ToolContext[Any]) -> ToolContext[Any]:

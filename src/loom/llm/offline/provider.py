@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from ...errors import OfflineError
 from ...types import ChatMessage, ChatResponse, Role, StopReason, ToolCall, ToolSpec, Usage, to_json
 from ..base import ContentDeltaEvent, LLMProvider, ModelSettings, ProviderEvent
 from .conversation import Offered, Turn, Wanted, read_turn
-from .speech import call_report, introduction, no_schema, not_callable, remote_repository
+from .speech import (
+    blind,
+    call_failed,
+    call_report,
+    introduction,
+    no_schema,
+    not_callable,
+    remote_repository,
+)
 from .summary import write_summary
 from .survey import Survey, next_calls
 from .tasks import direct_call, goal_of, is_survey_task, survey_root, url_in
@@ -26,10 +35,11 @@ class OfflineProvider(LLMProvider):
 
     Asked to summarise a repository, it asks for the file tools it is offered (``List``, ``Glob``, ``Grep``,
     ``Read``) and writes an extractive summary that quotes its sources. Asked to ``call <tool> {json}``, it
-    calls that tool and repeats the result. Anything else it declines and says how to connect a model.
+    calls that tool and repeats the result. Anything else it cannot do, and raises OfflineError, which says why
+    and how to connect a model: a task that was not done is no reply.
 
     It keeps nothing between calls: the same messages and tools give the same reply. Usage is zero, for no
-    tokens are counted. It never raises for what a message or a tool says.
+    tokens are counted.
     """
 
     @property
@@ -45,7 +55,7 @@ class OfflineProvider(LLMProvider):
         model: str | None = None,
         settings: ModelSettings | None = None,
     ) -> ChatResponse:
-        """Return the next reply. ``model`` is ignored; an ``output_schema`` is declined in plain words."""
+        """Return the next reply; ``model`` is ignored. Raises OfflineError for what it cannot do, as for a schema."""
         return _reply(messages, tools or (), settings)
 
     async def chat_stream(
@@ -56,7 +66,7 @@ class OfflineProvider(LLMProvider):
         model: str | None = None,
         settings: ModelSettings | None = None,
     ) -> AsyncIterator[ProviderEvent]:
-        """Yield the text of ``chat``'s reply line by line, then that reply whole."""
+        """Yield the text of ``chat``'s reply line by line, then that reply whole. Raises as ``chat`` does."""
         response = _reply(messages, tools or (), settings)
         for line in (response.message.text_content or "").splitlines(keepends=True):
             yield ContentDeltaEvent(line)
@@ -82,26 +92,29 @@ def _reply(
 
 def _next_move(turn: Turn, offered: Offered, settings: ModelSettings | None) -> str | list[Wanted]:
     if settings is not None and settings.output_schema is not None:
-        return no_schema(offered.names)
+        raise OfflineError(no_schema(offered.names))
     goal = goal_of(turn.task)
     named = direct_call(goal)
     if named is not None and (named[0] in offered.names or "{" in goal):
         return _named_call(turn, offered, *named)
     if not is_survey_task(goal):
-        return introduction(offered.names)
+        raise OfflineError(introduction(offered.names))
     url = url_in(goal)
     if url is not None:
-        return remote_repository(url)
+        raise OfflineError(remote_repository(url))
     return _survey(turn, offered, survey_root(goal))
 
 
 def _named_call(turn: Turn, offered: Offered, name: str, arguments: object) -> str | list[Wanted]:
     for exchange in turn.exchanges:
         if exchange.name == name:
+            if exchange.failed:
+                raise OfflineError(call_failed(exchange))
             return call_report(exchange)
     problem = offered.objection(name, arguments)
     if problem is not None or not isinstance(arguments, dict):
-        return not_callable(name, problem or "its arguments are not a JSON object", offered.names)
+        problem = problem or "its arguments are not a JSON object"
+        raise OfflineError(not_callable(name, problem, offered.names))
     return [Wanted(name, arguments)]
 
 
@@ -111,5 +124,7 @@ def _survey(turn: Turn, offered: Offered, root: str) -> str | list[Wanted]:
     if calls and len(turn.exchanges) + len(calls) <= _MOST_CALLS:
         return calls
     if not survey.made:
-        return introduction(offered.names, survey=True)
+        raise OfflineError(introduction(offered.names, survey=True))
+    if not survey.saw_anything:
+        raise OfflineError(blind(survey.failures))
     return write_summary(survey)

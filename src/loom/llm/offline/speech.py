@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...types import to_json
 from .conversation import Exchange
-from .quoting import block, code
+from .quoting import block, code, plain
 
 WHO = "I am Loom's embedded offline model: a set of rules, not a language model."
 CONNECT = (
@@ -24,46 +24,59 @@ _MOST_RESULT = 4_000
 
 
 def introduction(names: Sequence[str], *, survey: bool = False) -> str:
-    """The honest answer to a task it cannot do; ``survey`` when it could, given file tools."""
+    """What is said of a task it cannot do; ``survey`` when it could, given file tools."""
     why = (
         "I have not done this task: summarising a repository needs file tools (`List`, `Glob` or `Read`), "
         "and none that I can use is offered. Grant them, for example with `Files(read_only=True)`."
         if survey
         else "I have not done this task; it is not one I can do."
     )
-    return "\n\n".join([f"{WHO} {why}", _CAN, _tools(names), CONNECT])
+    return " ".join([WHO, why, _CAN, _tools(names), CONNECT])
 
 
 def no_schema(names: Sequence[str]) -> str:
-    """The honest answer when structured output is asked for."""
+    """What is said when structured output is asked for."""
     why = "I have not done this task: it asks for structured output, and I cannot fill a schema with meaning."
-    return "\n\n".join([f"{WHO} {why}", _CAN, _tools(names), CONNECT])
+    return " ".join([WHO, why, _CAN, _tools(names), CONNECT])
 
 
 def remote_repository(url: str) -> str:
-    """The honest answer when the repository is not a folder."""
+    """What is said when the repository is not a folder."""
     why = (
         f"I have not done this task: it names {code(url)}, and I only read local folders through file tools."
     )
-    return "\n\n".join([f"{WHO} {why}", "Clone it and ask again with its folder as the root.", CONNECT])
+    return " ".join([WHO, why, "Clone it and ask again with its folder as the root.", CONNECT])
 
 
 def not_callable(name: str, problem: str, names: Sequence[str]) -> str:
-    """The honest answer when a call it was told to make cannot be made."""
-    return "\n\n".join([f"{WHO} I did not call {code(name)}: {problem}.", _tools(names), CONNECT])
+    """What is said when a call it was told to make cannot be made."""
+    return " ".join([WHO, f"I did not call {code(name)}: {problem}.", _tools(names), CONNECT])
+
+
+def blind(failures: Sequence[Exchange]) -> str:
+    """What is said when every look at the folder failed."""
+    said = f" The first of {len(failures)} calls said: {plain(failures[0].text, 300)}" if failures else ""
+    return f"{WHO} I have not done this task: I could not look at the folder.{said} {CONNECT}"
+
+
+def call_failed(exchange: Exchange) -> str:
+    """What is said when the call it was told to make failed: that was the whole task."""
+    return f"{WHO} I asked for {_call(exchange)} and it failed: {plain(exchange.text, 1_000)}"
 
 
 def call_report(exchange: Exchange) -> str:
     """What came back from the call it was told to make."""
-    what = f"{code(exchange.name)} with {code(to_json(exchange.arguments), 300)}"
-    outcome = (
-        f"I asked for {what} and it failed:"
-        if exchange.failed
-        else f"I called {what}, as the task says, and it returned:"
-    )
     return "\n\n".join(
-        [f"{WHO} {outcome}", block(exchange.text, _MOST_RESULT), "I did nothing else. " + CONNECT]
+        [
+            f"{WHO} I called {_call(exchange)}, as the task says, and it returned:",
+            block(exchange.text, _MOST_RESULT),
+            "I did nothing else. " + CONNECT,
+        ]
     )
+
+
+def _call(exchange: Exchange) -> str:
+    return f"{code(exchange.name)} with {code(to_json(exchange.arguments), 300)}"
 
 
 def _tools(names: Sequence[str]) -> str:

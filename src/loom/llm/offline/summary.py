@@ -62,14 +62,12 @@ def _head(survey: Survey) -> list[str]:
 
 
 def _nothing_seen(survey: Survey) -> list[str]:
-    if survey.tree.listed or survey.tree.counted:
-        return [
-            "The folder is empty as far as my tools show: they listed no file and no folder.",
-            "",
-            *_not_seen(survey),
-            "",
-        ]
-    return ["I could not look at the folder, so I can say nothing about it.", "", *_not_seen(survey), ""]
+    return [
+        "The folder is empty as far as my tools show: they listed no file and no folder.",
+        "",
+        *_not_seen(survey),
+        "",
+    ]
 
 
 def _bounded(lines: Sequence[str], ending: Sequence[str]) -> str:

@@ -56,6 +56,11 @@ class Survey:
             survey.facts.extend(_facts(survey.documents[path]))
         return survey
 
+    @property
+    def saw_anything(self) -> bool:
+        """Whether any call showed a file or a folder, or that there are none."""
+        return bool(self.tree.files or self.tree.folders or self.tree.listed or self.tree.counted)
+
     def full(self, path: str) -> str:
         """``path``, known relative to the root, as the tools want it."""
         return path if self.root == "." else f"{self.root.rstrip('/')}/{path}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 from .events import EventPromises
 from .inbox import InboxPromises
 from .leases import LeasePromises
+from .listing import ListingPromises
 from .outputs import OutputPromises
 from .processes import ProcessPromises
 from .records import RecordPromises
@@ -28,7 +29,13 @@ __all__ = ["StoreContract", "every_event"]
 
 
 class StoreContract(
-    EventPromises, LeasePromises, InboxPromises, OutputPromises, RecordPromises, ProcessPromises
+    EventPromises,
+    LeasePromises,
+    InboxPromises,
+    OutputPromises,
+    RecordPromises,
+    ListingPromises,
+    ProcessPromises,
 ):
     """Every promise. Subclass it with a name that pytest collects, and implement ``make_store``.
 

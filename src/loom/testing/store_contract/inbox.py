@@ -99,3 +99,22 @@ class InboxPromises(Promises):
             answers = await asyncio.gather(*(offer(store, number) for number in range(50)))
             assert sum(answers) == 1
             assert len(await store.inbox("s")) == 1
+
+    async def test_a_source_hides_nothing_of_another(self, tmp_path: Path) -> None:
+        """The same key of two sources is two keys, however they are spelled; of one it is one."""
+        async with self.opened(tmp_path) as store:
+            pairs = [
+                ("mail", "k"),
+                ("operator", "k"),
+                ("mai", "lk"),
+                ("", "k"),
+                ('a","b', "c"),
+                ("a", 'b","c'),
+            ]
+            for source, key in pairs:
+                assert await store.offer("s", RuntimeSignal.create("x", source=source, dedupe_key=key))
+            store = await self.reopen(store, tmp_path)
+            for source, key in pairs:
+                assert not await store.offer("s", RuntimeSignal.create("x", source=source, dedupe_key=key))
+            assert [signal.source for signal in await store.inbox("s")] == [source for source, _ in pairs]
+            await store.aclose()

@@ -158,3 +158,20 @@ class LeasePromises(Promises):
         await refused(LeaseLost, store.append(lease, []))
         await refused(LeaseLost, store.renew(lease, ttl=TTL))
         assert await store.head(lease.session_id) == head
+
+    async def test_who_is_cancelled_while_taking_a_session_does_not_keep_it(self, tmp_path: Path) -> None:
+        """Before it is asked for, while it is being taken, when it was taken and nobody knows, and after that."""
+        async with self.opened(tmp_path) as store:
+            for steps in range(24):
+                taker = asyncio.create_task(store.acquire("s", owner="a", ttl=TTL))
+                for _ in range(steps % 6):
+                    await asyncio.sleep(0)
+                if steps >= 12:
+                    store.load_session("s")  # what was asked for before has been done when this returns
+                for _ in range(steps % 4):
+                    await asyncio.sleep(0)
+                taker.cancel()
+                (lease,) = await asyncio.gather(taker, return_exceptions=True)
+                if isinstance(lease, Lease):
+                    await store.release(lease)
+                await store.release(await store.acquire("s", owner="b", ttl=TTL))

@@ -137,3 +137,25 @@ class OutputPromises(Promises):
             await store.keep_output("s", "out_1", "anew")
             assert await store.read_output("s", "out_1") == "anew"
             await store.aclose()
+
+    async def test_outputs_are_copied_in_their_order(self, tmp_path: Path) -> None:
+        """To a session that has some already; what is copied belongs to it, and the source keeps its own."""
+        async with self.opened(tmp_path) as store:
+            for name in ("c", "a", "b"):
+                await store.keep_output("s", name, f"text {name}")
+            await store.keep_output("t", "own", "own")
+            await store.copy_outputs("s", "t")
+            await store.copy_outputs("nobody", "t")
+            store.delete_session("s")
+            store = await self.reopen(store, tmp_path)
+            assert await store.read_output("s", "a") is None
+            assert [await store.read_output("t", name) for name in ("own", "c", "a", "b")] == [
+                "own",
+                "text c",
+                "text a",
+                "text b",
+            ]
+            await store.keep_output("t", "new", "x" * 10, room=17)
+            assert [await store.read_output("t", name) for name in ("own", "c", "a")] == [None] * 3
+            assert await store.read_output("t", "b") == "text b"
+            await store.aclose()

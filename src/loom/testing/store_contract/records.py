@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...errors import LeaseLost
-from ...events import RunResumed, ToolFinished
-from ...signals import RuntimeSignal
+from ...events import ModelReplied, QualityJudged, RunResumed, RunStarted, ToolFinished
+from ...signals import RuntimeSignal, RuntimeTask
 from ...store.base import RunRecord, SessionRecord, TranscriptRecord
-from ...types import RunState, ToolResult
+from ...types import ChatMessage, Role, RunState, ToolCall, ToolResult
 from .base import TTL, Promises, refused, write
 from .samples import AWKWARD, NESTED, answered, finished, opened, placed, said, started
 
@@ -148,14 +148,28 @@ class RecordPromises(Promises):
                 return
             lease = await store.acquire("s", owner="a", ttl=TTL)
             await write(store, lease, started("other"), said("no"), run_id="run_0")
+            asked = ModelReplied(
+                iteration=1,
+                message=ChatMessage(
+                    Role.ASSISTANT,
+                    "let me see",
+                    tool_calls=(ToolCall("c", "t", "{}"), ToolCall("d", "t", "{}")),
+                ),
+            )
+            late = ToolFinished(call_id="d", name="t", outcome="ok", result=ToolResult("43"))
             result = ToolFinished(call_id="c", name="t", outcome="ok", result=ToolResult("42"))
-            await write(store, lease, started("goal"), said("let me see"), result, said("yes"))
+            task = RuntimeTask("goal", input={"who": "ana"})
+            begun = RunStarted(task=task, inputs={"n": 1})
+            await write(store, lease, begun, asked, late, result, said("yes?"))
+            await write(store, lease, QualityJudged(passed=False, critique="sure?", attempt=1), said("yes"))
             await write(store, lease, finished(output="yes"))
             found = store.load_transcript("run_1")
             assert found is not None
             assert (found.prompt, found.output, found.metadata["state"]) == ("goal", "yes", "completed")
-            assert [m["role"] for m in found.messages] == ["user", "assistant", "tool", "assistant"]
-            assert [m["content"] for m in found.messages] == ["goal", "let me see", "42", "yes"]
+            contents = ["goal", "let me see", "42", "43", "yes?", "sure?", "yes"]
+            assert [m["content"] for m in found.messages] == contents
+            assert [one["metadata"]["content"] for one in found.artifacts] == ["yes"]
+            assert found.context == {"n": 1}
             assert found.events[0]["type"] == "run.started"
             assert set(found.events[0]) == {"id", "run_id", "type", "ts", "visibility", "payload"}
             assert [one.id for one in store.list_transcripts("s")] == ["run_0", "run_1"]

@@ -6,33 +6,33 @@ needed. A parameter without annotation takes any JSON value.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import SchemaError
 
 from ...errors import ConfigError, ToolArgumentsError, ToolError
 from ...safety.faults import Fault, quote, report
 from ...safety.json_kinds import is_object
-from ...safety.schema import find_stray_booleans
-from ...types import jsonable
+from ...safety.lenient import mended
+from ...safety.schema import find_faults, find_stray_booleans
+from ...types import describe_error, error_text, jsonable
 from .annotations import adapt
 from .docstring import read_docstring
 from .signature import MISSING, Parameter, Signature, read_signature
 from .tidy_schema import tidy_schema
-from .validation_faults import read_faults
+from .validation_faults import Misfit, Validate, validated
 
 __all__ = ["Arguments", "QuietSchema", "compile_arguments"]
 
-_NO_SCHEMA = (PydanticUserError, PydanticUndefinedAnnotation, SchemaError, NameError, TypeError, ValueError)
 _MANY = 1000
-"""Wrong names or values that are counted instead of told one by one."""
+"""Wrong names that are counted instead of told one by one."""
 _encode = msgspec.json.Encoder(enc_hook=jsonable).encode
 
 
@@ -56,14 +56,58 @@ class Arguments:
         self.schema = schema
         self._closed = schema.get("additionalProperties") is False
         self._label = label
-        self._validate = model.__pydantic_validator__.validate_json
+        self._model = model
+        self._validate: Validate = model.__pydantic_validator__.validate_json
         self._fields = model.model_fields
         self._parameters = signature.parameters
         self._context = signature.context
         self._field_of = {parameter.name: f"p{index}" for index, parameter in enumerate(signature.parameters)}
 
-    def validate(self, args: object) -> BaseModel:
-        """The arguments with their declared types. Raises ToolArgumentsError naming what is wrong."""
+    def read(
+        self, args: object, context: object = None, *, strict: bool = False
+    ) -> tuple[dict[str, Any], BaseModel]:
+        """The arguments as JSON in the form they were meant in, and with their declared types.
+
+        ``context`` is what validators get as ``info.context``. ``strict`` takes nothing for what it is not.
+        Raises ToolArgumentsError naming what is wrong with the arguments as they were sent.
+        """
+        if strict:
+            return self._strictly(args, context)
+        try:
+            valid = self._validated(args, context)
+        except ToolArgumentsError:
+            meant = args if not is_object(args) or self._insists else mended(self.schema, args)
+            if meant is args:
+                raise
+            try:
+                return cast("dict[str, Any]", meant), self._validated(meant, context)
+            except ToolArgumentsError:
+                pass
+            raise
+        sent = cast("dict[str, Any]", args)
+        meant = mended(self.schema, sent)
+        return (meant if meant is not sent and self._means(meant, valid, context) else sent), valid
+
+    def _means(self, meant: dict[str, Any], valid: BaseModel, context: object) -> bool:
+        """Whether a mended form comes to the same values; a validator may have its own idea of a string."""
+        try:
+            again = self._validated(meant, context)
+            return again.__dict__ == valid.__dict__ and again.model_fields_set == valid.model_fields_set
+        except Exception:  # also what comparing values of the application raises
+            return False
+
+    @functools.cached_property
+    def _insists(self) -> bool:
+        """Whether a type of the application asks for strict validation, which mending would undo."""
+        return _says(self._model.__pydantic_core_schema__, "strict", True)
+
+    def _strictly(self, args: object, context: object) -> tuple[dict[str, Any], BaseModel]:
+        if is_object(args) and (faults := find_faults(self.schema, args)):
+            raise self._wrong(faults)
+        strictly: Validate = functools.partial(self._validate, strict=True)
+        return cast("dict[str, Any]", args), self._validated(args, context, strictly)
+
+    def _validated(self, args: object, context: object, validate: Validate | None = None) -> BaseModel:
         if not is_object(args):
             raise self._wrong([Fault("", "should be a JSON object with named arguments", args)])
         given = args
@@ -76,29 +120,30 @@ class Arguments:
         may_stray = b"true" in text or b"false" in text
         strays = find_stray_booleans(self.schema, given) if may_stray else []
         try:
-            valid = cast("BaseModel", self._validate(text))
-        except ValidationError as error:
-            if (count := error.error_count()) > _MANY:  # reading them would take longer than the call
-                raise self._wrong([Fault("", f"has {count} wrong values")]) from None
+            valid = cast(
+                "BaseModel", validated(validate or self._validate, text, given, self._names, context)
+            )
+        except Misfit as misfit:
             known = {fault.path for fault in strays}
-            others = [f for f in read_faults(error, given, self._names) if f.path not in known]
-            raise self._wrong(strays + others) from error
+            raise self._wrong(strays + [f for f in misfit.faults if f.path not in known]) from None
         if strays:
             raise self._wrong(strays)
         return valid
 
-    @property
+    @functools.cached_property
     def wants_context(self) -> bool:
-        """Whether a parameter gets the context."""
-        return self._context is not None
+        """Whether a parameter gets the context, or a validator that may look at it (``info.context``)."""
+        if self._context is not None:
+            return True
+        return _says(self._model.__pydantic_core_schema__, "type", "with-info")
 
-    def bind(self, args: object, context: Any) -> tuple[list[Any], dict[str, Any]]:
+    def bind(self, args: object, context: Any, *, strict: bool = False) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments of the call.
 
         Parameters that were not given are left to the function's own defaults. Raises ToolArgumentsError, and
         ToolError when the function needs a context and there is none.
         """
-        valid = self.validate(args)
+        _, valid = self.read(args, context, strict=strict)
         values = valid.__dict__
         given = valid.model_fields_set
         positional: list[Any] = []
@@ -148,7 +193,7 @@ def compile_arguments(
     Raises ConfigError naming the function, and the parameter at fault, when no schema can be made.
     """
     signature = read_signature(func, label, local_names)
-    summary, texts = read_docstring(inspect.getdoc(func))
+    summary, texts = read_docstring(_docstring(func))
     shown = [(f"p{index}", p) for index, p in enumerate(signature.parameters) if not p.is_context]
     try:
         fields = {field: _field(parameter, texts, signature.names) for field, parameter in shown}
@@ -156,11 +201,36 @@ def compile_arguments(
         model = create_model("Arguments", __config__=config, **cast("Any", fields))
         model.model_rebuild(force=True, _types_namespace=dict(signature.names))
         schema = tidy_schema(model.model_json_schema(schema_generator=QuietSchema))
-    except _NO_SCHEMA as error:
+    except Exception as error:  # types may bring schemas of their own, which are the application's code
         raise _unsuitable(label, [parameter for _, parameter in shown], signature.names, error) from error
     schema.pop("description", None)
     schema.setdefault("properties", {})
     return summary, Arguments(label, model, _in_order(schema), signature)
+
+
+def _docstring(func: Callable[..., Any]) -> str | None:
+    try:
+        text: Any = inspect.getdoc(func)
+    except Exception:  # a property of a callable object of the application's; a tool needs no docstring
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _says(schema: object, key: str, value: object) -> bool:
+    """Whether ``key`` is ``value`` anywhere in a pydantic core schema, which may refer to itself."""
+    waiting, seen = [schema], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if is_object(node):
+            if node.get(key) == value:
+                return True
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += cast("Sequence[object]", node)
+    return False
 
 
 def _in_order(schema: dict[str, Any]) -> dict[str, Any]:
@@ -196,14 +266,19 @@ def _documentation(metadata: tuple[Any, ...]) -> str | None:
 def _unsuitable(
     label: str, parameters: list[Parameter], names: Mapping[str, Any], error: Exception
 ) -> ConfigError:
-    reason = str(error).partition("\n")[0]
     for parameter in parameters:
         try:
             TypeAdapter(adapt(parameter.annotation, names)).json_schema(schema_generator=QuietSchema)
-        except _NO_SCHEMA as own:
-            reason = str(own).partition("\n")[0]
+        except Exception as own:  # as above
+            reason = _reason(own)
             return ConfigError(
                 f"{label}: the parameter {parameter.name!r} has a type that cannot be described to a model: "
                 f"{reason}"
             )
-    return ConfigError(f"{label}: its parameters cannot be described to a model: {reason}")
+    return ConfigError(f"{label}: its parameters cannot be described to a model: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; its kind too, where the words alone would say little."""
+    told = error_text if isinstance(error, PydanticUserError | TypeError | ValueError) else describe_error
+    return told(error).partition("\n")[0]

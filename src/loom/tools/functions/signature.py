@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from ...errors import ConfigError
+from ...types import describe_error, safe_repr
 from ..base import RunContext, ToolContext
 
 __all__ = ["MISSING", "Parameter", "Signature", "defining_function", "read_signature"]
@@ -60,9 +61,9 @@ def read_signature(func: Callable[..., Any], label: str, local_names: Mapping[st
     """
     try:
         raw = inspect.signature(func)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a `__signature__` or annotations of the application's may raise anything
         raise ConfigError(
-            f"{label}: its signature cannot be read ({error}); wrap it in a function"
+            f"{label}: its signature cannot be read ({describe_error(error)}); wrap it in a function"
         ) from error
     names = _names_for(defining_function(func), local_names)
     parameters = tuple(
@@ -140,7 +141,8 @@ def _resolve(name: str, annotation: Any, label: str, names: dict[str, Any]) -> A
         if isinstance(annotation, str) and _CONTEXT_WORD.match(annotation):
             return ToolContext  # its type argument is known to type checkers only, and is not needed here
         raise ConfigError(
-            f"{label}: the annotation of {name!r} ({annotation!r}) cannot be resolved: {error}. "
+            f"{label}: the annotation of {name!r} ({safe_repr(annotation)}) cannot be resolved: "
+            f"{describe_error(error)}. "
             "Import the name at module level, outside `if TYPE_CHECKING`, or define it before the function"
         ) from error
 

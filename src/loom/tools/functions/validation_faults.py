@@ -1,21 +1,96 @@
-"""Reads pydantic's validation errors as faults: real paths in what was sent, one line per place.
+"""Validation as the boundary to the application's code, and its errors as faults: real paths, one line per place.
 
-Imports pydantic; used only where a validation has failed.
+Validators, ``__init__``, ``__post_init__`` and default factories are called in it and may raise anything;
+whatever they raise is a fault of what was sent. Imports pydantic.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from pydantic import ValidationError
 
+from ...errors import ToolError
 from ...safety.faults import ABSENT, Fault, join_path, unknown_name
 from ...safety.json_kinds import is_array, is_object
+from .foreign_errors import told
 
-__all__ = ["read_faults"]
+__all__ = ["Misfit", "Validate", "read_faults", "validated"]
+
+logger = logging.getLogger("loom.tools")
 
 _MAX_READ = 100
+_MANY = 1000
+"""Wrong values that are counted instead of told one by one: reading them would take longer than the call."""
+_MOST_LOOKED_AT = 40
+"""Names that are tried one by one to find the one whose validator fails."""
+
+
+class Validate(Protocol):
+    """``validate_json`` of a pydantic validator."""
+
+    def __call__(self, data: str | bytes, /, *, strict: bool | None = None, context: Any = None) -> Any:
+        """Raise ValidationError, or whatever the application's validators raise."""
+        ...
+
+
+class Misfit(Exception):
+    """What was sent does not fit; ``faults`` say where and why."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(f"{len(faults)} fault(s)")
+        self.faults = faults
+
+
+def validated(
+    validate: Validate, text: str | bytes, sent: object, names: Sequence[str], context: object = None
+) -> Any:
+    """The value of JSON ``text``, which says ``sent``. ``names`` are the valid ones at its top.
+
+    Raises Misfit for what does not fit and for whatever a validator raises; a ToolError passes, since it is
+    raised to choose the text the model reads, and so does the interrupt of the terminal.
+    """
+    try:
+        return validate(text, context=context)
+    except (KeyboardInterrupt, ToolError):
+        raise
+    except ValidationError as error:
+        faults = _faults_of(error, sent, names)
+    except BaseException as error:  # nothing here is awaited, so even a cancellation is the validator's own
+        logger.warning("a validator failed", exc_info=True)
+        faults = _located(error, validate, sent, context) or [_raised((), error, sent)]
+    # Raised here, not above: what a validator said may hold a secret, and the cause of an error is kept with it.
+    raise Misfit(faults)
+
+
+def _faults_of(error: ValidationError, sent: object, names: Sequence[str]) -> list[Fault]:
+    if (count := error.error_count()) > _MANY:
+        return [Fault("", f"has {count} wrong values")]
+    return read_faults(error, sent, names)
+
+
+def _located(error: BaseException, validate: Validate, sent: object, context: object) -> list[Fault]:
+    """The faults of the values that make a validator raise, found by validating one at a time."""
+    if not is_object(sent) or len(sent) > _MOST_LOOKED_AT:
+        return []
+    found: list[Fault] = []
+    for name, value in sent.items():
+        try:
+            validate(msgspec.json.encode({name: value}), context=context)
+        except (KeyboardInterrupt, ToolError):
+            raise
+        except ValidationError:  # the others are missing, of course
+            continue
+        except BaseException as own:
+            found.append(_raised((str(name),), own, value))
+    return found
+
+
+def _raised(path: tuple[str, ...], error: BaseException, value: object) -> Fault:
+    return Fault(join_path(path), f"cannot be used: {told(error)}", value if path else ABSENT)
 
 
 def read_faults(error: ValidationError, sent: object, names: Sequence[str]) -> list[Fault]:
