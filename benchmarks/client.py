@@ -43,6 +43,10 @@ class Client(ABC):
         """Build whatever ``agent`` put off to its first run. Most put off nothing."""
         return
 
+    async def close(self, agent: Any) -> None:
+        """Let go of what ``agent`` holds, as an application does that built it for one request."""
+        return
+
     @abstractmethod
     async def run(self, agent: Any, prompt: str) -> str:
         """One run to its end; the final text."""

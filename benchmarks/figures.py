@@ -54,7 +54,9 @@ GROWTH = Figure("growth", "a step at 200 / at 50", "ratio", None, Goal(1.2))
 TURN_GROWTH = Figure("turn_growth", "a turn at 1000 / at 10", "ratio", None, Goal(1.5))
 BYTES_GROWTH = Figure("turn_bytes_growth", "bytes a turn, to 1000 / to 100", "ratio", None, Goal(1.1))
 STREAMS_GROWTH = Figure("streams_growth", "a stream among 1,000 / among 100", "ratio", None, Goal(1.2))
+PER_REQUEST = Figure("per_request", "an agent a run / one for all", "ratio", None, Goal(1.2))
 _RATIOS = (
+    (PER_REQUEST, "run_own", "run_shared"),
     (STREAMS_GROWTH, "streams@1000", "streams@100"),
     (GROWTH, "step@200", "step@50"),
     (TURN_GROWTH, "turn@1000", "turn@10"),
@@ -102,6 +104,10 @@ _CONSTRUCT = (
     Figure("construct_kb", "the same, memory", "KB", AIOHTTP, Goal(4)),
     Figure("first_use", "construction up to its first run", "us"),
     Figure("first_use_kb", "the same, memory", "KB"),
+)
+_PER_REQUEST = (
+    Figure("run_shared", "a run, one agent for 1,000", "ms"),
+    Figure("run_own", "the same, an agent for each", "ms"),
 )
 _PARALLEL = (
     Figure("parallel", "16 parallel calls of 50 ms, async, wall", "ms", AIOHTTP, Goal(60)),
@@ -158,6 +164,7 @@ def plan(*, quick: bool, steps: Sequence[int] = (10, 50, 200)) -> list[Job]:
         Job("step", "step", {**lengths, "is_async": True}, tuple(_async_step(count) for count in steps)),
         Job("import", "import", {"times": 3 if quick else 10}, _IMPORT),
         Job("construct", "construct", {"count": 200 if quick else 1000}, _CONSTRUCT),
+        Job("per_request", "per_request", {"count": 100 if quick else 1000, "batches": 3}, _PER_REQUEST),
         Job("parallel", "parallel", {"calls": 16, "repeats": 3 if quick else 5}, _PARALLEL),
         _concurrent(200 if quick else 1000),
         Job("token", "token", {"burst": 2000, "paced": 200, "repeats": 2 if quick else 5}, _TOKEN),

@@ -81,6 +81,32 @@ async def construct(client: Client, server: str, count: int) -> Figures:
     }
 
 
+async def per_request(client: Client, server: str, count: int, batches: int) -> Figures:
+    """CPU of a run, in milliseconds: ``count`` runs of one agent, and of as many agents around the same tool.
+
+    The second is how web services do it: they build an agent for a request and let go of it. The two take turns
+    and each counts with its median.
+    """
+    tools, script = Tools(), Script()
+    tool, url = client.tool(tools.add()), server + script.path
+    agent = client.agent(url, [tool])
+    await _checked_run(client, agent, tools, script)
+    costs: dict[str, list[float]] = {"run_shared": [], "run_own": []}
+    for _ in range(batches):
+        with spending() as spent:
+            for _ in range(count):
+                await _checked_run(client, agent, tools, script)
+        costs["run_shared"].append(spent.cpu * 1000 / count)
+        await client.close(agent)
+        with spending() as spent:
+            for _ in range(count):
+                agent = client.agent(url, [tool])
+                await _checked_run(client, agent, tools, script)
+                await client.close(agent)
+        costs["run_own"].append(spent.cpu * 1000 / count)
+    return {name: statistics.median(values) for name, values in costs.items()}
+
+
 async def parallel(client: Client, server: str, calls: int, repeats: int) -> Figures:
     """Wall time of a run with ``calls`` calls of 50 ms in one reply, in milliseconds."""
     figures: Figures = {}
@@ -218,6 +244,7 @@ SCENARIOS: dict[str, Callable[..., Awaitable[Figures]]] = {
     "streams": streams,
     "durable": durable,
     "parked": parked,
+    "per_request": per_request,
 }
 
 

@@ -68,7 +68,7 @@ CLOCKS = frozenset({"now", "today", "utcnow"})
 
 FLOORS = {
     "doors": ["_door", "_generics"],
-    "vocabulary": ["errors", "events", "requests", "signals", "types"],
+    "vocabulary": ["errors", "events", "requests", "signals", "types", "usage"],
     "pure": ["context", "folds", "policies", "safety"],
     "kernel": ["kernel"],
     "declarations": ["config"],

@@ -45,6 +45,9 @@ class LoomAgent(Client):
     def ready(self, agent: loom.Agent) -> None:
         agent.engine  # noqa: B018 - built on first use
 
+    async def close(self, agent: loom.Agent) -> None:
+        await agent.aclose()
+
     async def run(self, agent: loom.Agent, prompt: str) -> str:
         result = await agent.run(prompt)
         assert result.ok, result.error

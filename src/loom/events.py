@@ -119,23 +119,36 @@ class CancelRequested(Event, frozen=True, kw_only=True, tag="run.cancelling"):
 
 
 class LimitReached(Event, frozen=True, kw_only=True, tag="limit.reached"):
-    """A limit of the budget was met. ``limit`` is the name of the field of ``Limits``."""
+    """A limit of the budget was met. ``limit`` is the name of the field of ``Limits``.
+
+    ``estimated`` says that ``spent`` holds estimates, in place of what a service did not report.
+    """
 
     type: ClassVar[Literal["limit.reached"]] = "limit.reached"
     limit: str
     allowed: float
     spent: float
+    estimated: bool = False
 
 
 class ErrorRaised(Event, frozen=True, kw_only=True, tag="error"):
-    """Something failed that ends the run."""
+    """Something failed that ends the run.
+
+    ``usage`` is what a model call had used when it failed, as far as its service had begun to answer: an
+    estimate, as is ``estimated_cost``, which is None when the model's price is not known.
+    """
 
     type: ClassVar[Literal["error"]] = "error"
     error: ErrorInfo
+    usage: Usage | None = None
+    estimated_cost: float | None = None
 
 
 class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
-    """The run has ended. ``output`` is the final text; the last words of the model, however it ended."""
+    """The run has ended. ``output`` is the final text; the last words of the model, however it ended.
+
+    ``cost`` is None when not all of it is known; ``estimated_cost`` is then what can be told with estimates.
+    """
 
     type: ClassVar[Literal["run.finished"]] = "run.finished"
     state: RunState
@@ -147,6 +160,7 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run.finished"):
     child_iterations: int = 0
     tool_calls: int = 0
     duration_ms: int = 0
+    estimated_cost: float | None = None
 
 
 class SessionForked(Event, frozen=True, kw_only=True, tag="session.forked"):
@@ -210,10 +224,11 @@ class PartialOutput(Event, frozen=True, kw_only=True, tag="output.partial"):
 
 
 class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
-    """The model's whole reply. ``cost`` is None when the model's price is not known.
+    """The model's whole reply. ``cost`` is None when the model's price is not known, or not all of its usage.
 
-    ``attempts`` is empty when the first model asked has answered; else it holds those that failed before and,
-    last, the one that answered. ``usage`` is of the reply alone; ``cost`` is of all of them.
+    ``usage`` says whether it is ``estimated``, in whole or in part; what that costs is ``estimated_cost``, and
+    ``cost`` None. ``attempts`` is empty when the first model asked has answered; else it holds those that failed
+    before and, last, the one that answered. ``usage`` is of the reply alone; the costs are of all of them.
     """
 
     type: ClassVar[Literal["model.replied"]] = "model.replied"
@@ -225,13 +240,14 @@ class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
     cost: float | None = None
     duration_ms: int = 0
     attempts: tuple[Attempt, ...] = ()
+    estimated_cost: float | None = None
 
     @property
     def spent(self) -> Usage:
         """The tokens of the reply and of the attempts that failed before it."""
         spent = self.usage
         for attempt in self.attempts:
-            if attempt.error is not None:
+            if attempt.error is not None and attempt.usage is not None:
                 spent += attempt.usage
         return spent
 
@@ -351,6 +367,7 @@ class ChildFinished(Event, frozen=True, kw_only=True, tag="child.finished"):
     iterations: int = 0
     tool_calls: int = 0
     waited_seconds: float = 0.0
+    estimated_cost: float | None = None
 
 
 # --- people, judges -----------------------------------------------------------------------------------

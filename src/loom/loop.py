@@ -92,6 +92,7 @@ class AgentTurn:
 
     ``state`` is ``COMPLETED`` only when the model finished its answer; otherwise ``error`` says what happened,
     ``reply`` is a notice to show or what there is of the answer, and ``text`` what the model itself last wrote.
+    ``estimated`` says that the tokens are estimates, in whole or in part: the service did not report them.
     """
 
     reply: str
@@ -104,6 +105,7 @@ class AgentTurn:
     model: str | None = None
     state: RunState = RunState.COMPLETED
     error: ErrorInfo | None = None
+    estimated: bool = False
     text: str = ""
 
     @property
@@ -226,6 +228,7 @@ class Agent(Generic[StreamedT]):
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
             outbound=self._scrubbed if governance.redact_outbound else None,
+            estimate=_estimated_tokens,
             model=model,
             instructions=_instructions(config.system_preamble, context),
             tools=tools,
@@ -278,6 +281,13 @@ class Agent(Generic[StreamedT]):
         return ToolRegistry([*self._tools, *self.config.extra_tools])
 
 
+def _estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
+    # Imported when it is wanted: most services count.
+    from .llm.tokens import TokenEstimator
+
+    return TokenEstimator().count(messages, tools=tools).tokens
+
+
 class _TurnLog:
     """The log of a turn that nobody keeps."""
 
@@ -323,6 +333,7 @@ class _Turn:
             model=self._model,
             state=state.status,
             error=state.error,
+            estimated=state.usage.estimated,
             text=state.output,
         )
 

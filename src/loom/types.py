@@ -14,6 +14,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from .usage import ModelUsage as ModelUsage
+from .usage import Usage as Usage
+from .usage import without_advisors as without_advisors
+
 
 class Role(StrEnum):
     """Who a message is from."""
@@ -226,47 +230,28 @@ class ChatMessage(Struct, frozen=True, dict=True, omit_defaults=True):
         return " ".join(part.text for part in self.content if isinstance(part, TextPart)) or None
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
-    """Tokens a model service counted. ``input_tokens`` includes those read from or written to a cache."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        """Input plus output tokens."""
-        return self.input_tokens + self.output_tokens
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-        )
-
-
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One model asked for one reply. ``error`` is None when it answered; ``duration`` is in seconds.
 
     ``model`` is how the declaration names it, such as ``"openai:gpt-5.6-terra"``. ``usage`` of one that failed is
-    what it had counted by then.
+    what it had counted by then; None when it had begun to answer and counted nothing.
     """
 
     model: str
     error: ErrorInfo | None = None
-    usage: Usage = Usage()
+    usage: Usage | None = Usage()
     duration: float = 0.0
 
 
 class ChatResponse(Struct, frozen=True, omit_defaults=True):
-    """One whole reply of a model. ``attempts`` are the models asked for it in order, where several may be."""
+    """One whole reply of a model. ``usage`` None says that the service reported none, which is not zero.
+
+    ``attempts`` are the models asked for it in order, where several may be.
+    """
 
     type: ClassVar[Literal["response"]] = "response"
     message: ChatMessage
-    usage: Usage = Usage()
+    usage: Usage | None = None
     stop_reason: StopReason = StopReason.UNKNOWN
     model: str = ""
     attempts: tuple[Attempt, ...] = ()

@@ -112,14 +112,15 @@ async def test_an_unknown_cost_is_not_zero() -> None:
 
 
 async def test_one_unknown_price_does_not_lift_the_limit_on_money() -> None:
-    """What is known to be spent stays spent."""
+    """What the rest would cost can be held against nothing, so there is no rest."""
     built = agent([call("t", n=n) for n in range(9)], Tool("t"))
     prices = iter([0.4, None, *[0.4] * 9])
     built.engine.price = lambda usage, model: next(prices)
     session = built.session()
     session.limits = RuntimeLimits(max_cost=1.0).of_a_run()
     result = await soon(session.run("go"))
-    _reached(result, "max_cost")
+    assert (result.state, result.iterations) == (RunState.FAILED, 2)
+    assert "max_cost cannot be held" in str(result.error)
 
 
 async def test_wall_time_stops_a_tool() -> None:

@@ -47,7 +47,7 @@ async def test_review_g1_what_was_asked_before_a_failure_is_told_to_the_next_run
 
 
 @pytest.mark.parametrize("policy", [SessionRestorePolicy.everything(), SessionRestorePolicy.window()])
-async def test_review_g1_also_after_a_restart_and_through_a_window(policy: SessionRestorePolicy, tmp_path: Path) -> None:
+async def test_review_g1_also_after_a_restart(policy: SessionRestorePolicy, tmp_path: Path) -> None:
     runtime = Runtime(session_restore=policy)
     first = Agent(
         model=ScriptedProvider([call("t"), OUTAGE]),

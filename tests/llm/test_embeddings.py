@@ -68,6 +68,26 @@ async def test_each_text_gets_its_vector(make: Make, count: int) -> None:
 
 
 @every
+async def test_review_h1_tokens_that_are_not_reported_are_unknown(make: Make) -> None:
+    bodies = {
+        "m": {"object": "list", "data": [{"index": 0, "embedding": vector("a")}]},
+        "ollama": {"embeddings": [vector("a")]},
+        "gemini": {"embeddings": [{"values": vector("a")}]},
+    }
+
+    def silent(service: Service, asked: Asked) -> Any:
+        return bodies["gemini" if "v1beta" in asked.path else "ollama" if "/api/" in asked.path else "m"]
+
+    async with embedding_service(None, silent, None) as service, make(service.url) as provider:
+        await provider.embed(["a"])
+        assert provider.tokens_used == 3
+        await provider.embed(["a"])
+        assert provider.tokens_used is None
+        await provider.embed(["a"])
+        assert provider.tokens_used is None, "what was once unknown stays so"
+
+
+@every
 async def test_batches_that_end_in_another_order_are_told_in_order(make: Make) -> None:
     async def last_first(service: Service, asked: Asked) -> None:
         while len(service.asked) < 4 or service.busy > 4 - int(asked.texts[0].split()[-1]) // 64:

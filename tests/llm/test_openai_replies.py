@@ -60,7 +60,7 @@ def tool(arguments: Any = "{}", name: Any = "f", **fields: Any) -> Json:
 
 def test_null_usage_null_content_and_missing_fields_are_nothing() -> None:
     reply = whole(message(content=None) | {"usage": None})
-    assert (reply.message.content, reply.usage, reply.stop_reason) == (None, Usage(), StopReason.STOP)
+    assert (reply.message.content, reply.usage, reply.stop_reason) == (None, None, StopReason.STOP)
     assert whole({"choices": [{"message": {"content": "x"}}]}).stop_reason is StopReason.UNKNOWN
     assert whole({"choices": [{"message": {"content": "x"}, "index": None}]}).message.content == "x"
 
@@ -74,13 +74,13 @@ def test_null_usage_null_content_and_missing_fields_are_nothing() -> None:
             Usage(9, 4, 3),
         ),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 3}, Usage(9, 4, 3)),
-        ({"prompt_tokens": "9", "completion_tokens": None, "prompt_tokens_details": None}, Usage()),
-        ({"prompt_tokens": -9, "completion_tokens": True}, Usage()),
-        ([], Usage()),
-        ("many", Usage()),
+        ({"prompt_tokens": "9", "completion_tokens": None, "prompt_tokens_details": None}, None),
+        ({"prompt_tokens": -9, "completion_tokens": True}, None),
+        ([], None),
+        ("many", None),
     ],
 )
-def test_usage_of_all_shapes(usage: Any, counted: Usage) -> None:
+def test_usage_of_all_shapes(usage: Any, counted: Usage | None) -> None:
     assert whole(message(content="x") | {"usage": usage}).usage == counted
     assert stream(delta("stop", content="x"), {"choices": [], "usage": usage})[1].usage == counted
 
@@ -495,6 +495,39 @@ def test_usage_in_the_words_of_groq_and_in_the_total() -> None:
         Usage(9, 4)
     )
     hidden = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 113}
-    assert whole(message(content="x") | {"usage": hidden}).usage == Usage(9, 104)
-    assert whole(message(content="x") | {"usage": {"total_tokens": 113}}).usage == Usage()
+    assert whole(message(content="x") | {"usage": hidden, "model": "gemini-2.5-flash"}).usage == Usage(9, 104)
+    details = {"completion_tokens_details": {"reasoning_tokens": 100}}  # xAI
+    assert whole(message(content="x") | {"usage": {**hidden, **details}}).usage == Usage(9, 104)
+    assert whole(message(content="x") | {"usage": {"total_tokens": 113}}).usage is None
     assert whole(message(content="x") | {"usage": {**counted, "cached_tokens": 2}}).usage == Usage(9, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        # Mistral: the total holds the sound, which was heard and not written.
+        (
+            {"prompt_audio_seconds": 42, "prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 635},
+            Usage(627, 8, input_audio_tokens=623, input_audio_seconds=42),
+        ),
+        # Nobody says what the rest is.
+        ({"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 635}, Usage(4, 8)),
+        (
+            {
+                "prompt_tokens": 4,
+                "completion_tokens": 8,
+                "total_tokens": 635,
+                "completion_tokens_details": {"reasoning_tokens": 5},  # part of the eight
+            },
+            Usage(4, 8),
+        ),
+        ({"prompt_tokens": 4, "total_tokens": 12}, Usage(4, 8)),
+        ({"completion_tokens": 8, "total_tokens": 12}, Usage(4, 8)),
+        ({"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 3}, Usage(4, 8)),
+        ({"total_tokens": 12}, None),
+    ],
+)
+def test_review_h3_what_is_only_in_the_total_is_not_output(usage: Any, counted: Usage | None) -> None:
+    body = message(content="x") | {"usage": usage, "model": "voxtral-small"}
+    assert whole(body).usage == counted
+    assert stream(delta("stop", content="x"), {"choices": [], "usage": usage})[1].usage == counted

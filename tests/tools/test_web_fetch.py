@@ -678,3 +678,40 @@ def test_aiohttp_is_not_imported_before_a_fetch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.strip() == "[] []"
+
+
+# --- hosts beyond ASCII -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spelled", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--bcher-kva.example."]
+)
+@pytest.mark.parametrize("allowed", ["bücher.example", "Xn--Bcher-kva.example", "BÜCHER.EXAMPLE"])
+async def test_review_k_an_internationalised_host_is_fetched(
+    server: Server, spelled: str, allowed: str
+) -> None:
+    server.pages["/"] = answer(b"hello")
+    names = Names(**{"xn--bcher-kva_example": [["127.0.0.1"]]})
+    result = await fetch(
+        f"http://{spelled}:{server.port}/", allow_hosts=[f"{allowed}:{server.port}"], lookup=names
+    )
+    assert result.text.endswith("hello")
+    assert names.asked == ["xn--bcher-kva.example"]
+    assert f"Host: xn--bcher-kva.example:{server.port}" in server.requests[0]
+
+
+async def test_review_k_a_redirect_to_an_internationalised_host_is_followed(server: Server) -> None:
+    hosts = [f"bücher.example:{server.port}"]
+    names = Names(**{"xn--bcher-kva_example": [["127.0.0.1"]], "xn--e1afmkfd_example": [["127.0.0.1"]]})
+    server.pages["/"] = redirect(f"http://xn--e1afmkfd.example:{server.port}/there")
+    server.pages["/there"] = answer(b"arrived")
+    result = await fetch(
+        f"http://{hosts[0]}/", allow_hosts=[f"пример.example:{server.port}", hosts[0]], lookup=names
+    )
+    assert result.text.endswith("arrived")
+
+
+async def test_review_k_an_internationalised_host_is_judged_like_any_other(canary: Server) -> None:
+    names = Names(**{"xn--bcher-kva_example": [["127.0.0.1"]]})
+    with pytest.raises(ToolPermissionError, match="not on the open network"):
+        await fetch("http://bücher.example/", lookup=names)

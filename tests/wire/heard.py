@@ -29,6 +29,12 @@ class Heard:
     model: str = ""
 
 
+def four_counts(response: ChatResponse) -> Usage:
+    """The counts that all services make; tests/llm/test_usage.py is about the others."""
+    usage = response.usage or Usage()
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+
+
 def by_us(response: ChatResponse) -> Heard:
     """A reply of an adapter."""
     message = response.message
@@ -37,7 +43,7 @@ def by_us(response: ChatResponse) -> Heard:
         text=reply_text(message),
         thoughts="".join(part.text for part in parts if isinstance(part, ThinkingPart)),
         calls=[(call.name, json.loads(call.arguments)) for call in message.tool_calls or ()],
-        usage=response.usage,
+        usage=four_counts(response),
         stop=response.stop_reason.value,
         model=response.model,
     )

@@ -278,7 +278,7 @@ def _say(message: Json, reply: Heard) -> None:
 
 
 def paid(usage: Json) -> Usage:
-    """What a reply cost. The total is the truth where thinking is left out of what was completed."""
+    """What a reply cost. What only the total holds is thinking: no recording here has sound."""
     sent, written = usage["prompt_tokens"], usage["completion_tokens"]
     details = usage.get("prompt_tokens_details") or {}
     read = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0

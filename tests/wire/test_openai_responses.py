@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import pytest
+from heard import four_counts
 from recordings import PIECES, Exchange, Recording, replaying
 from responses_cases import (
     EVERY,
@@ -64,7 +65,11 @@ async def test_a_recorded_reply_is_read_as_it_stands(exchange: Exchange, piece: 
     assert said + "".join(part.text for part in parts if isinstance(part, TextPart)) == expected.text
     assert [(c.id, c.name, c.arguments) for c in message.tool_calls or ()] == expected.calls
     assert [part.text for part in parts if isinstance(part, ThinkingPart) and part.text] == expected.thoughts
-    assert (reply.usage, reply.stop_reason, reply.model) == (expected.usage, expected.stop, expected.model)
+    assert (four_counts(reply), reply.stop_reason, reply.model) == (
+        expected.usage,
+        expected.stop,
+        expected.model,
+    )
     if exchange.streamed:
         texts = [event.delta for event in shown if isinstance(event, ContentDeltaEvent)]
         assert "".join(texts) == expected.text

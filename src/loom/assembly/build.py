@@ -24,7 +24,7 @@ from ..store.memory import InMemorySessionStore
 from ..tools.base import RunContext, ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
 from ..tools.registry import ToolRegistry, reachable
-from ..types import ToolSpec, canonical_json
+from ..types import ChatMessage, ToolSpec, canonical_json
 from .models import make_model
 from .output import OutputSpec, shared_spec
 from .toolbox import compile_tools
@@ -95,10 +95,19 @@ def build_engine(declaration: Declaration) -> Engine:
         governance=runtime.governance,
         output_gate=TypedOutput(output, runtime.output_attempts) if output else None,
         price=model.price,
+        unpriced=model.unpriced,
+        estimate=estimated_tokens,
         cap=OutputCap(limit),
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )
+
+
+def estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
+    """The kernel's estimate of tokens. Imported when it is wanted: most services count."""
+    from ..llm.tokens import TokenEstimator
+
+    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:

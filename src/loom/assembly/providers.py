@@ -25,6 +25,7 @@ from ..errors import AuthenticationError, ConfigError
 from ..llm.catalog import find_model
 from ..llm.catalog_names import meaning, stand_in
 from ..llm.limits import Allowance
+from .network import make_network
 from .vendors import VENDORS, Vendor
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ def make_provider(
         "timeout": DEFAULT_TIMEOUT if model.timeout is None else model.timeout,
         "max_retries": DEFAULT_MAX_RETRIES if model.max_retries is None else model.max_retries,
         "total_timeout": model.total_timeout,
+        "network": make_network(
+            base_url,
+            proxy=model.proxy,
+            ca_bundle=model.ca_bundle,
+            trust_env=model.trust_env,
+            environ=environ,
+        ),
         "allowance": Allowance(max_concurrent=model.max_concurrent),
         "extensions": {k: v for k, v in model.extensions.items() if k not in _NOT_FOR_THE_WIRE},
         # Quirks are those of the vendor's usual wire.
@@ -83,6 +91,8 @@ def make_provider(
         **(vendor.official_quirks if wire == vendor.wire and official else {}),
         **(vendor.responses_quirks if wire == "responses" else {}),
     }
+    if model.connect_timeout is not None:
+        options["connect_timeout"] = model.connect_timeout
     if wire in ("openai", "responses"):
         options["organization"] = model.organization
     if wire == "openai":

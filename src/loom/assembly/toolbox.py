@@ -11,6 +11,7 @@ from ..tools.base import ToolHandler
 from ..tools.function import as_handler
 from ..tools.output import ReadOutput
 from ..tools.registry import ToolRegistry
+from .network import make_network
 
 
 def compile_tools(tools: Iterable[Any], capabilities: Iterable[Any], limit_chars: int) -> ToolRegistry:
@@ -44,6 +45,9 @@ def _handlers_of(capability: Any) -> list[ToolHandler]:
             max_bytes=capability.max_bytes,
             timeout=capability.timeout,
             max_redirects=capability.max_redirects,
+            network=make_network(
+                "", proxy=capability.proxy, ca_bundle=capability.ca_bundle, trust_env=False, environ={}
+            ),
         )
     raise ConfigError(
         f"{capability!r} is not a capability; there is Files(...) and Web.enabled(), functions go into tools="

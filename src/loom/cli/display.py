@@ -211,7 +211,7 @@ class PeopleDisplay:
         facts = [
             counted(result.iterations, "model call"),
             tokens(result.usage),
-            money(result.cost),
+            money(result.cost, result.estimated_cost),
             ", ".join(one_line(model, 60) for model in self._models),
             duration(result.duration_ms),
         ]

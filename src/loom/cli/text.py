@@ -82,13 +82,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def tokens(usage: Usage) -> str:
-    """What a model service counted; nothing at all is no count."""
+    """What a model service counted; nothing at all is no count, and an estimate says so."""
     if not usage.total_tokens:
         return "no tokens counted"
+    about = "about " if usage.estimated else ""
     cached = f" ({usage.cache_read_tokens:,} cached)" if usage.cache_read_tokens else ""
-    return f"{usage.input_tokens:,} in{cached} + {usage.output_tokens:,} out tokens"
+    return f"{about}{usage.input_tokens:,} in{cached} + {usage.output_tokens:,} out tokens"
 
 
-def money(cost: float | None) -> str:
-    """A cost, in the currency of the model's price. Unknown is not nothing."""
-    return "cost unknown" if cost is None else f"cost {cost:.4f}"
+def money(cost: float | None, estimated: float | None = None) -> str:
+    """A cost, in the currency of the model's price. Unknown is not nothing, and an estimate says so."""
+    if cost is None:
+        return "cost unknown" if estimated is None else f"cost unknown, about {estimated:.4f}"
+    return f"cost {cost:.4f}"

@@ -75,7 +75,7 @@ def _remark(event: Event) -> Iterator[str]:
             event.state.value.replace("_", " "),
             counted(event.iterations, "model call"),
             tokens(event.usage),
-            money(event.cost),
+            money(event.cost, event.estimated_cost),
             duration(event.duration_ms),
         )
         yield f"── {' · '.join(words)}"

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os import fspath
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..safety.declared import count, flag, seconds, text, texts
+from ..safety.network import read_proxy
 
 __all__ = ["Files", "Web"]
 
@@ -53,6 +55,10 @@ class Web:
     ``allow_hosts`` names hosts the application vouches for, as ``host`` or ``host:port``; these alone may
     have private addresses and unusual ports. ``max_bytes`` bounds a page after decompression, ``timeout``
     (seconds) a whole fetch with its redirects, of which at most ``max_redirects`` are followed.
+
+    ``proxy`` is the way out, ``"http://user:password@host:port"``, and ``ca_bundle`` a file of certificates (PEM) to
+    trust in place of the system's. A proxy is handed an address that was judged here, never a name, so over one
+    only https pages are fetched; hosts in ``allow_hosts`` go to it by name, unjudged. The environment plays no part.
     """
 
     name: str = "web"
@@ -60,6 +66,8 @@ class Web:
     max_bytes: int = 2 * 1024 * 1024
     timeout: float = 20.0
     max_redirects: int = 5
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_hosts", texts("Web(allow_hosts=...)", self.allow_hosts))
@@ -67,6 +75,10 @@ class Web:
         count("Web(max_bytes=...)", self.max_bytes)
         seconds("Web(timeout=...)", self.timeout)
         count("Web(max_redirects=...)", self.max_redirects, least=0)
+        if self.proxy is not None:
+            read_proxy(self.proxy)
+        if self.ca_bundle is not None:
+            object.__setattr__(self, "ca_bundle", fspath(self.ca_bundle))
 
     @classmethod
     def enabled(
@@ -77,6 +89,8 @@ class Web:
         max_bytes: int = 2 * 1024 * 1024,
         timeout: float = 20.0,
         max_redirects: int = 5,
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
     ) -> Web:
         """The grant, spelled as a sentence: ``capabilities=[Web.enabled()]``."""
-        return cls(name, allow_hosts, max_bytes, timeout, max_redirects)
+        return cls(name, allow_hosts, max_bytes, timeout, max_redirects, proxy, ca_bundle)

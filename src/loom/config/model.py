@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hmac
 import math
+from os import PathLike, fspath
 from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..errors import ConfigError
+from ..safety.network import read_proxy
 from ..types import Usage
 
 __all__ = ["Generation", "Instructions", "Model", "Price", "Secret"]
@@ -51,24 +53,49 @@ class Secret:
 
 
 class Price(Struct, frozen=True, omit_defaults=True):
-    """What a million tokens cost, in any one currency. None for the cache means the price of input."""
+    """What a million tokens cost, in any one currency, and ``web_search`` what one search of the web costs.
+
+    None for the cache means the price of input (for what stays an hour: that of other writes), for sound and
+    pictures that of other input or output. None for searches means that their price is not known.
+    """
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+    cache_write_1h: float | None = None
+    input_audio: float | None = None
+    input_image: float | None = None
+    output_audio: float | None = None
+    output_image: float | None = None
+    web_search: float | None = None
 
-    def cost(self, usage: Usage) -> float:
-        """What ``usage`` costs. Its input includes what was read from and written to a cache."""
-        read, written = usage.cache_read_tokens, usage.cache_write_tokens
-        fresh = max(0, usage.input_tokens - read - written)
+    def cost(self, usage: Usage) -> float | None:
+        """What ``usage`` costs. None when it has searches without a price, or what other models used."""
+        if usage.advisors or (usage.web_searches and self.web_search is None):
+            return None
+        lasting = usage.cache_write_1h_tokens
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens - lasting
+        # Sound that was read from a cache is priced with what else was read.
+        heard, seen = usage.input_audio_tokens - usage.cache_audio_read_tokens, usage.input_image_tokens
+        spoken, drawn = usage.output_audio_tokens, usage.output_image_tokens
+        write = _or(self.cache_write, self.input)
         per_million = (
-            fresh * self.input
-            + read * (self.input if self.cache_read is None else self.cache_read)
-            + written * (self.input if self.cache_write is None else self.cache_write)
-            + usage.output_tokens * self.output
+            max(0, usage.input_tokens - read - written - lasting - heard - seen) * self.input
+            + read * _or(self.cache_read, self.input)
+            + written * write
+            + lasting * _or(self.cache_write_1h, write)
+            + heard * _or(self.input_audio, self.input)
+            + seen * _or(self.input_image, self.input)
+            + max(0, usage.output_tokens - spoken - drawn) * self.output
+            + spoken * _or(self.output_audio, self.output)
+            + drawn * _or(self.output_image, self.output)
         )
-        return per_million / 1_000_000
+        return per_million / 1_000_000 + usage.web_searches * (self.web_search or 0.0)
+
+
+def _or(price: float | None, otherwise: float) -> float:
+    return otherwise if price is None else price
 
 
 class ModelOptions(TypedDict, total=False):
@@ -88,6 +115,10 @@ class ModelOptions(TypedDict, total=False):
     context_window: int | None
     wire: str | None
     prompt_cache: Literal["5m", "1h"] | None
+    connect_timeout: float | None
+    proxy: str | Secret | None
+    ca_bundle: str | PathLike[str] | None
+    trust_env: bool
 
 
 class Model(Struct, frozen=True, omit_defaults=True):
@@ -102,8 +133,13 @@ class Model(Struct, frozen=True, omit_defaults=True):
     for a model of which the catalogue does not know it, or knows better. ``wire`` chooses where a provider speaks
     both of OpenAI's: ``"chat"``, its usual one, or ``"responses"``. ``prompt_cache`` asks Anthropic to keep what
     stays the same between requests for five minutes or an hour: read at a tenth of the price, written for a quarter
-    more, or twice as much for the hour; the other services do it unasked. Raises ConfigError for values that cannot
-    work.
+    more, or twice as much for the hour; the other services do it unasked.
+
+    ``connect_timeout`` is the longest time to reach the service, in seconds (10). ``proxy`` is the way there,
+    ``"http://user:password@host:port"``; one with a password is boxed like a key. With ``trust_env`` and no ``proxy``
+    the one that the environment names is taken (HTTPS_PROXY, NO_PROXY); otherwise the environment plays no part.
+    ``ca_bundle`` is a file of certificates (PEM) to trust in place of the system's. Raises ConfigError for values
+    that cannot work.
     """
 
     provider: str
@@ -121,8 +157,13 @@ class Model(Struct, frozen=True, omit_defaults=True):
     max_concurrent: int | None = None
     total_timeout: float | None = None
     prompt_cache: Literal["5m", "1h"] | None = None
+    connect_timeout: float | None = None
+    proxy: str | Secret | None = None
+    ca_bundle: str | None = None
+    trust_env: bool = False
 
     def __post_init__(self) -> None:
+        _check_network(self)
         if not self.provider or not self.name:
             raise ConfigError("a Model needs a provider and a name, such as Model.openai('gpt-5.6-terra')")
         if self.api_key is not None and not isinstance(self.api_key, Secret):
@@ -134,7 +175,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
             raise ConfigError(f"Model prompt_cache must be '5m' or '1h', not {self.prompt_cache!r}")
         if self.wire not in (None, "chat", "responses"):
             raise ConfigError(f"Model wire must be 'chat' or 'responses', not {self.wire!r}")
-        for name in ("timeout", "total_timeout"):
+        for name in ("timeout", "total_timeout", "connect_timeout"):
             seconds: float | None = getattr(self, name)
             if seconds is not None and not 0 < seconds < math.inf:
                 raise ConfigError(f"Model {name} must be seconds above 0, not {seconds!r}")
@@ -300,11 +341,46 @@ class Model(Struct, frozen=True, omit_defaults=True):
             context_window=options.get("context_window"),
             wire=options.get("wire"),
             prompt_cache=options.get("prompt_cache"),
+            connect_timeout=options.get("connect_timeout"),
+            proxy=options.get("proxy"),
+            ca_bundle=_path(options.get("ca_bundle")),
+            trust_env=options.get("trust_env", False),
         )
 
 
 def _box(model: Model, key: str) -> None:
     force_setattr(model, "api_key", Secret(key))
+
+
+def _path(given: str | PathLike[str] | None) -> str | None:
+    return None if given is None else fspath(given)
+
+
+def _as_given(model: Model, name: str) -> object:
+    """A field as it was given: frozen values do not check their types."""
+    return getattr(model, name)
+
+
+def _check_network(model: Model) -> None:
+    """Raise ConfigError for a way to the service that cannot be; box a proxy that has a password."""
+    proxy, bundle, trusting = (
+        _as_given(model, "proxy"),
+        _as_given(model, "ca_bundle"),
+        _as_given(model, "trust_env"),
+    )
+    if isinstance(proxy, str):
+        if read_proxy(proxy).user is not None:
+            force_setattr(model, "proxy", Secret(proxy))
+    elif isinstance(proxy, Secret):
+        read_proxy(proxy.reveal())
+    elif proxy is not None:
+        raise ConfigError(f"Model proxy must be an address such as 'http://host:port', not {proxy!r}")
+    if bundle is not None and not (isinstance(bundle, str) and bundle):
+        raise ConfigError(f"Model ca_bundle must be the name of a file, not {bundle!r}")
+    if not isinstance(trusting, bool):
+        raise ConfigError(f"Model trust_env must be True or False, not {trusting!r}")
+    if model.provider == "offline" and (proxy or bundle or trusting):
+        raise ConfigError("the offline model asks nobody: it takes no proxy, ca_bundle or trust_env")
 
 
 class Generation(Struct, frozen=True, omit_defaults=True):

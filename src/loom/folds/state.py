@@ -86,7 +86,9 @@ class Call(Struct, frozen=True):
 class State(Struct, frozen=True, kw_only=True):
     """A run so far. ``own`` is the position in ``transcript`` where this run's messages begin.
 
-    ``called`` is how many calls of each tool were entered and have their result.
+    ``spent_cost`` is the money that is known to be spent, and estimates of the rest. It is all known while
+    ``priced``; while ``unpriced`` some of it has neither price nor estimate. ``called`` is how many calls of each
+    tool were entered and have their result.
     """
 
     run_id: str = ""
@@ -101,8 +103,9 @@ class State(Struct, frozen=True, kw_only=True):
     tool_calls: int = 0
     called: dict[str, int] = {}
     usage: Usage = Usage()
-    known_cost: float = 0.0
+    spent_cost: float = 0.0
     priced: bool = True
+    unpriced: bool = False
     child_iterations: int = 0
     active_seconds: float = 0.0
     last_at: float = 0.0
@@ -128,8 +131,13 @@ class State(Struct, frozen=True, kw_only=True):
 
     @property
     def cost(self) -> float | None:
-        """What the run spent in money; None when a price was not known."""
-        return self.known_cost if self.priced else None
+        """What the run spent in money; None when not all of it is known."""
+        return self.spent_cost if self.priced else None
+
+    @property
+    def estimated_cost(self) -> float | None:
+        """What it spent with estimates for what is not known; None when it is known, or has no estimate."""
+        return None if self.priced or self.unpriced else self.spent_cost
 
     @property
     def resting(self) -> bool:
@@ -271,6 +279,8 @@ def _limit_reached(state: State, event: LimitReached) -> State:
 
 
 def _error_raised(state: State, event: ErrorRaised) -> State:
+    if event.usage is not None:
+        state = _spend(state, event.usage, None, event.estimated_cost)
     return state if state.error else replace(state, error=event.error)
 
 
@@ -293,8 +303,9 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         transcript=state.transcript.plus(message),
         iterations=state.iterations + 1,
         usage=state.usage + event.spent,
-        known_cost=state.known_cost + (event.cost or 0.0),
+        spent_cost=state.spent_cost + (event.cost or event.estimated_cost or 0.0),
         priced=state.priced and event.cost is not None,
+        unpriced=state.unpriced or (event.cost is None and event.estimated_cost is None),
         calls=calls,
         stop_reason=None if calls and event.stop_reason not in CUT_SHORT else event.stop_reason,
         judged=False,
@@ -381,13 +392,20 @@ def _child_finished(state: State, event: ChildFinished) -> State:
         return state  # told again after a crash; spent only once
     counted = replace(call, children=(*call.children, event.child_run_id))
     return replace(
-        _with_call(state, counted),
-        usage=state.usage + event.usage,
-        known_cost=state.known_cost + (event.cost or 0.0),
-        priced=state.priced and event.cost is not None,
+        _with_call(_spend(state, event.usage, event.cost, event.estimated_cost), counted),
         child_iterations=state.child_iterations + event.iterations,
         tool_calls=state.tool_calls + event.tool_calls,
         active_seconds=state.active_seconds - event.waited_seconds,
+    )
+
+
+def _spend(state: State, usage: Usage, cost: float | None, estimated: float | None) -> State:
+    return replace(
+        state,
+        usage=state.usage + usage,
+        spent_cost=state.spent_cost + (cost or estimated or 0.0),
+        priced=state.priced and cost is not None,
+        unpriced=state.unpriced or (cost is None and estimated is None),
     )
 
 

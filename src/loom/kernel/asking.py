@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LoomError, MalformedReplyError, ProviderError
@@ -40,7 +39,9 @@ from ..safety.hooks import HookDecision
 from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
 from .foreign import described, passes
+from .metering import spent_in_vain, spent_on_reply
 from .reply import sound_reply
+from .steps import PRICE_UNKNOWN
 from .window import render
 
 if TYPE_CHECKING:
@@ -56,17 +57,17 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             yield [refusal]
             return
         messages = edited
-    if (stop := scope.budget.reserve(iterations=1)) is not None:
-        yield [LimitReached(limit=stop.limit, allowed=stop.allowed, spent=stop.spent)]
+    if (stopped := _held_back(scope)) is not None:
+        yield [stopped]
         return
     iteration, asked_at = state.iterations + 1, scope.engine.pace()
     yield ModelRequested(iteration=iteration, messages=len(messages))
     response: ChatResponse | None = None
+    said: list[ProviderEvent] = []
     try:
         if scope.engine.edit_messages is not None:
             messages = await scope.engine.edit_messages(list(messages)) or messages
         if scope.streaming:
-            said: list[ProviderEvent] = []
             growing = _growing(scope)
             async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in stream:
@@ -84,16 +85,27 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
         else:
             response = await scope.provider.chat(messages, **_options(scope))
     except LoomError as error:
-        yield [ErrorRaised(error=error.info())]
+        yield [spent_in_vain(scope, messages, said, error)]
         return
     except BaseException as error:
         if isinstance(error, GeneratorExit) or passes(error):
             raise
         failure = ProviderError(f"the provider failed: {described(error)}")
         failure.__cause__ = error
-        yield [ErrorRaised(error=failure.info())]
+        yield [spent_in_vain(scope, messages, said, failure)]
         return
-    yield _replied(scope, state, response, iteration, asked_at)
+    yield _replied(scope, messages, response, iteration, asked_at)
+
+
+def _held_back(scope: Scope) -> Event | None:
+    """Set the model call aside in the budget, or say why it may not be made."""
+    if scope.budget.blind_to(scope.engine.unpriced):
+        return ErrorRaised(error=PRICE_UNKNOWN)
+    if (stop := scope.budget.reserve(iterations=1)) is not None:
+        return LimitReached(
+            limit=stop.limit, allowed=stop.allowed, spent=stop.spent, estimated=stop.estimated
+        )
+    return None
 
 
 def _options(scope: Scope) -> dict[str, Any]:
@@ -145,23 +157,29 @@ def _told(event: ProviderEvent) -> Event | None:
 
 
 def _replied(
-    scope: Scope, state: State, response: ChatResponse | None, iteration: int, asked_at: float
+    scope: Scope,
+    messages: Sequence[ChatMessage],
+    response: ChatResponse | None,
+    iteration: int,
+    asked_at: float,
 ) -> list[Event]:
     try:
         reply = sound_reply(response, iteration)
     except MalformedReplyError as error:
-        return [ErrorRaised(error=error.info())]
+        return [spent_in_vain(scope, messages, (), error)]
+    spent = spent_on_reply(scope, messages, reply)
     replied = ModelReplied(
         iteration=iteration,
         message=reply.message,
-        usage=reply.usage,
+        usage=spent.usage,
         stop_reason=reply.stop_reason,
         model=reply.model or scope.engine.model or "",
-        cost=_cost(scope, reply),
+        cost=spent.cost,
         duration_ms=int((scope.engine.pace() - asked_at) * 1000),
-        attempts=reply.attempts if any(attempt.error for attempt in reply.attempts) else (),
+        attempts=spent.attempts if any(attempt.error for attempt in spent.attempts) else (),
+        estimated_cost=spent.estimated_cost,
     )
-    scope.budget.charge(usage=replied.spent, cost=replied.cost)
+    scope.budget.charge(usage=spent.total, cost=spent.estimated_cost if spent.cost is None else spent.cost)
     return [
         replied,
         *(
@@ -169,26 +187,6 @@ def _replied(
             for call in reply.message.tool_calls or ()
         ),
     ]
-
-
-def _cost(scope: Scope, reply: ChatResponse) -> float | None:
-    """What the reply and the attempts that failed before it cost; None when a price of these is not known."""
-    price, attempts = scope.engine.price, reply.attempts
-    cost = _money(price(reply.usage, attempts[-1].model if attempts else reply.model))
-    for attempt in attempts:
-        if attempt.error is not None and attempt.usage.total_tokens:
-            more = _money(price(attempt.usage, attempt.model))
-            cost = None if cost is None or more is None else cost + more
-    return cost
-
-
-def _money(cost: Any) -> float | None:
-    """A price as a number; one that is none is unknown, which is not zero."""
-    try:
-        amount = None if cost is None or isinstance(cost, str | bool) else float(cost)
-    except (TypeError, ValueError):
-        return None
-    return amount if amount is not None and isfinite(amount) and amount >= 0 else None
 
 
 async def _gates(

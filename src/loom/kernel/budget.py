@@ -6,7 +6,7 @@ concurrent runs see what all of them have spent together, before each spends mor
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -28,11 +28,13 @@ class Budget:
         "_taken_over",
         "cost",
         "deepest",
+        "estimated",
         "iterations",
         "limits",
         "parent",
         "tokens",
         "tool_calls",
+        "unpriced",
     )
 
     def __init__(self, limits: Limits, parent: Budget | None = None, *, depth: int = 0) -> None:
@@ -45,6 +47,8 @@ class Budget:
         self.tool_calls = 0
         self.tokens = 0
         self.cost = 0.0
+        self.estimated = False
+        self.unpriced = False
         self._resting = 0
         self._since = 0.0
         self._rested = 0.0
@@ -58,7 +62,8 @@ class Budget:
         budget.iterations = state.iterations + state.child_iterations
         budget.tool_calls = state.tool_calls + under_way
         budget.tokens = state.usage.total_tokens
-        budget.cost = state.known_cost
+        budget.estimated = state.usage.estimated
+        budget.cost, budget.unpriced = state.spent_cost, state.unpriced
         budget._taken_over = {child for call in state.calls for child in call.children}
         if parent is not None:
             parent.take_over(state.run_id, budget)
@@ -74,7 +79,9 @@ class Budget:
             here.iterations += spent.iterations
             here.tool_calls += spent.tool_calls
             here.tokens += spent.tokens
+            here.estimated = here.estimated or spent.estimated
             here.cost += spent.cost
+            here.unpriced = here.unpriced or spent.unpriced
             here = here.parent
 
     @contextmanager
@@ -123,14 +130,29 @@ class Budget:
         usage: Usage | None = None,
         cost: float | None = None,
     ) -> None:
-        """Record what was spent, here and above. An unknown cost charges nothing."""
+        """Record what was spent, here and above. Usage of unknown cost leaves a mark: ``unpriced``."""
         here: Budget | None = self
         while here is not None:
             here.iterations += iterations
             here.tool_calls += tool_calls
-            here.tokens += usage.total_tokens if usage else 0
-            here.cost += cost or 0.0
+            if usage is not None:
+                here.tokens += usage.total_tokens
+                here.estimated = here.estimated or usage.estimated
+                here.cost += cost or 0.0
+                here.unpriced = here.unpriced or cost is None
             here = here.parent
+
+    def blind_to(self, unpriced: Sequence[str]) -> bool:
+        """Whether a limit on money above could not be held: there is a cost nobody knows, or about to be one.
+
+        ``unpriced`` are the models about to be asked whose price is not known. A run's own limit is refused
+        when it is assembled, and is its state's business after that.
+        """
+        above = self.parent
+        if above is None:
+            return False
+        blind = above.limits.max_cost is not None and (above.unpriced or bool(unpriced))
+        return blind or above.blind_to(unpriced)
 
     def _broken_by(self, iterations: int, tool_calls: int) -> Stop | None:
         for limit, allowed, spent, wanted in (
@@ -142,5 +164,5 @@ class Budget:
             if allowed is not None and (
                 spent + wanted > allowed or (limit == "max_cost" and spent >= allowed)
             ):
-                return Stop(limit, allowed, spent)
+                return Stop(limit, allowed, spent, self.estimated and limit in ("max_tokens", "max_cost"))
         return None

@@ -14,7 +14,9 @@ def what_follows(state: State, *, judged: bool) -> list[Event]:
     if isinstance(step, Judge) and not judged:
         step = Finish(RunState.COMPLETED)
     if isinstance(step, Stop):
-        return [LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent)]
+        return [
+            LimitReached(limit=step.limit, allowed=step.allowed, spent=step.spent, estimated=step.estimated)
+        ]
     if isinstance(step, Expire):
         return [RequestExpired(request_id=request.id) for request in step.requests]
     if isinstance(step, Fail):
@@ -35,4 +37,5 @@ def _finished(state: State, step: Finish) -> RunFinished:
         child_iterations=state.child_iterations,
         tool_calls=state.tool_calls,
         duration_ms=int(state.active_seconds * 1000),
+        estimated_cost=state.estimated_cost,
     )

@@ -15,7 +15,7 @@ from ..policies.governance import GovernancePolicy
 from ..store.base import SessionStore
 from ..tools.base import RunContext
 from ..tools.registry import ToolRegistry
-from ..types import ChatMessage, ToolResult, Usage
+from ..types import ChatMessage, ToolResult, ToolSpec, Usage
 from .budget import Budget
 from .hooks import Hooks
 
@@ -54,6 +54,14 @@ def no_price(usage: Usage, model: str) -> float | None:
     return None
 
 
+class Estimate(Protocol):
+    """How many tokens a conversation is, roughly, for services that do not say."""
+
+    def __call__(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec], /) -> int:
+        """The tokens of ``messages`` asked with ``tools``."""
+        ...
+
+
 class Cap(Protocol):
     """What keeps a result from filling the window: it shows the beginning, and has the whole kept aside."""
 
@@ -76,12 +84,14 @@ class Engine:
     ``outbound`` makes a provider that is sent no secrets out of another one, None when nothing is taken out;
     ``provider`` is such a one already, and the runs below this one get the same. ``cap`` shortens oversized
     results, None leaves them. ``price`` turns usage into money or None, given the model that used it: its name in
-    ``Attempt``, else in the reply. ``cancel_grace`` is how many seconds a tool that was told to stop may go on
-    before it is left behind. ``clock`` is the time of day, in Unix seconds; ``pace`` is what durations are measured
+    ``Attempt``, else in the reply; ``unpriced`` names the models for which it cannot. ``estimate`` stands in for
+    usage that a service does not report. ``cancel_grace`` is how many seconds a tool that was told to stop may go
+    on before it is left behind. ``clock`` is the time of day, in Unix seconds; ``pace`` is what durations are measured
     by, in seconds, since the time of day is corrected now and then.
     """
 
     provider: LLMProvider
+    estimate: Estimate
     model: str | None = None
     instructions: str = ""
     tools: ToolRegistry = field(default_factory=ToolRegistry)
@@ -90,6 +100,7 @@ class Engine:
     governance: GovernancePolicy = field(default_factory=GovernancePolicy)
     output_gate: OutputGate | None = None
     price: Callable[[Usage, str], float | None] = no_price
+    unpriced: tuple[str, ...] = ()
     cap: Cap | None = None
     outbound: Callable[[LLMProvider], LLMProvider] | None = None
     edit_messages: Callable[[list[ChatMessage]], Awaitable[Sequence[ChatMessage] | None]] | None = None

@@ -36,7 +36,7 @@ MAX_CALLS = 128
 def sound_reply(response: Any, iteration: int) -> ChatResponse:
     """A reply fit to be kept and sent back. Raises MalformedReplyError for what is none.
 
-    What is odd beside the message costs nothing but itself: counts that cannot be are 0, an unknown reason to
+    What is odd beside the message costs nothing but itself: counts that cannot be are none, an unknown reason to
     stop is unknown. A reply speaks for the assistant, whatever it says.
     """
     message: Any = response.message if isinstance(response, ChatResponse) else None
@@ -69,17 +69,27 @@ def sound_reply(response: Any, iteration: int) -> ChatResponse:
 
 
 _STOPS: dict[Any, StopReason] = {stop.value: stop for stop in StopReason}
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "advisors")
 _COUNTABLE = 10**12
 """Tokens no single reply can have; a larger count is a fault of the service."""
 
 
-def _usage(usage: Any) -> Usage:
+def _usage(usage: Any) -> Usage | None:
+    """The counts that can be; None for what is no usage at all."""
     if not isinstance(usage, Usage):
-        return Usage()
-    counts: list[Any] = [getattr(usage, name) for name in usage.__struct_fields__]
-    if all(isinstance(count, int) and 0 <= count < _COUNTABLE for count in counts):
-        return usage
-    return Usage(*(n if isinstance(n, int) and 0 <= n < _COUNTABLE else 0 for n in counts))
+        return None
+    odd: dict[str, Any] = {
+        name: count
+        for name in _COUNTS
+        if not (isinstance(count := getattr(usage, name), int) and 0 <= count < _COUNTABLE)
+    }
+    known: Usage = replace(usage, **dict.fromkeys(odd, 0)) if odd else usage
+    if not known.advisors:
+        return known
+    try:
+        return sound(known)
+    except (TypeError, ValueError):
+        return replace(known, advisors=())
 
 
 def _attempts(attempts: Any) -> tuple[Attempt, ...]:

@@ -70,6 +70,7 @@ class Stop(Struct, frozen=True):
     limit: str
     allowed: float
     spent: float
+    estimated: bool = False
 
 
 class Fail(Struct, frozen=True):
@@ -110,8 +111,11 @@ def next_step(state: State) -> Step:
         return Fail(ErrorInfo("stuck", f"the same tool calls failed {state.streak} times in a row"))
     if state.stop_reason is not None:
         return _go_on_with_reply(state, state.stop_reason)
-    # a limit that the next model call would break; otherwise ask
-    return _broken_limit(state) or AskModel()
+    # a limit that the next model call would break
+    if (stop := _broken_limit(state)) is not None:
+        return stop
+    # a limit on money that cannot be held any more; otherwise ask
+    return Fail(PRICE_UNKNOWN) if state.unpriced and state.limits.max_cost is not None else AskModel()
 
 
 def _end(state: State) -> Step:
@@ -180,6 +184,12 @@ _CUT_SHORT = {
     StopReason.REFUSAL: ErrorInfo("refusal", "the model refused to answer"),
     StopReason.PAUSED: ErrorInfo("reply_paused", "the model service paused its reply again and again"),
 }
+PRICE_UNKNOWN = ErrorInfo(
+    "config",
+    "max_cost cannot be held: what a model call cost is not known. Pass Model(..., price=Price(...)) to every "
+    "model of the agent and of its children, or run without max_cost",
+)
+"""Why a run with a limit on money does not go on after a reply without a price."""
 _EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=True)
 
 
@@ -189,10 +199,11 @@ def _broken_limit(state: State) -> Stop | None:
     # guard: tests/kernel/test_steps.py
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
-    if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:
-        return Stop("max_tokens", limits.max_tokens, state.usage.total_tokens)
-    if limits.max_cost is not None and state.known_cost >= limits.max_cost:
-        return Stop("max_cost", limits.max_cost, state.known_cost)
+    usage = state.usage
+    if limits.max_tokens is not None and usage.total_tokens >= limits.max_tokens:
+        return Stop("max_tokens", limits.max_tokens, usage.total_tokens, usage.estimated)
+    if limits.max_cost is not None and state.spent_cost >= limits.max_cost:
+        return Stop("max_cost", limits.max_cost, state.spent_cost, not state.priced)
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None
@@ -207,4 +218,5 @@ def _limit_error(state: State) -> ErrorInfo | None:
     if state.limit is None:
         return None
     reached = state.limit
-    return ErrorInfo("budget_exceeded", f"{reached.limit} of {reached.allowed:g} reached ({reached.spent:g})")
+    spent = f"{reached.spent:g}, estimated" if reached.estimated else f"{reached.spent:g}"
+    return ErrorInfo("budget_exceeded", f"{reached.limit} of {reached.allowed:g} reached ({spent})")

@@ -19,7 +19,7 @@ from .anthropic_blocks import conversation, marked, open_container, system_text,
 from .anthropic_reply import AnthropicReply
 from .anthropic_shape import Structured, ask_for_shape, way_of
 from .base import ModelSettings
-from .encoding import ToolFragments, encode, joined_arrays, service_tools
+from .encoding import encode, joined_arrays, service_tools, tool_fragments
 from .history import repaired
 from .service import ServiceOptions
 from .untyped import as_text
@@ -74,7 +74,7 @@ class AnthropicProvider(HTTPProvider):
         self._mark = b"," + encode(self._cache)[1:] if prompt_caching else b""
         self._extensions = _checked(extensions or {})
         self._served = service_tools(self._extensions)
-        self._tools = ToolFragments(tool_object)
+        self._tools = tool_fragments(tool_object)
 
     async def count_tokens(
         self,

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from ..safety.display import encodable, whole_escapes
-from ..types import ChatResponse, OpaquePart, Source, StopReason, ThinkingPart, Usage
+from ..types import ChatResponse, OpaquePart, Source, StopReason, ThinkingPart
 from .anthropic_events import (
     Block,
     Delta,
@@ -33,7 +33,8 @@ from .failures import FailureReader
 from .reply_calls import once
 from .sources import each_once, of_block, sources_in
 from .stops import CUT, later, stop_of
-from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
+from .untyped import as_dict, as_text, is_dict, is_list
+from .usage import of_anthropic
 
 _STOPS = {
     "end_turn": StopReason.STOP,
@@ -148,7 +149,7 @@ class AnthropicReply:
             self._builder.stop_reason = StopReason.STOP if stop is StopReason.TOOL_USE else stop
         else:
             self._builder.stop_reason = self._stop_with(stop, bool(calls))
-        self._builder.usage = _usage(self._usage)
+        self._builder.usage = of_anthropic(self._usage)
         self._builder.sources = each_once(self._sources)
         unfinished = self._builder.stop_reason in (StopReason.TOOL_USE, StopReason.PAUSED)
         if unfinished and (container := container_part(self._container)) is not None:
@@ -325,18 +326,3 @@ class AnthropicReply:
 
 def _is_whole(call: _Call) -> bool:
     return is_object(call.text() or call.offered)
-
-
-def _usage(usage: dict[str, Any]) -> Usage:
-    counted = _counted(usage)
-    for step in as_list(usage.get("iterations")):
-        if as_dict(step).get("type") == "compaction":  # paid for, and not part of the total
-            counted += _counted(as_dict(step))
-    return counted
-
-
-def _counted(usage: dict[str, Any]) -> Usage:
-    read = as_count(usage.get("cache_read_input_tokens"))
-    written = as_count(usage.get("cache_creation_input_tokens"))
-    sent = as_count(usage.get("input_tokens")) + read + written
-    return Usage(sent, as_count(usage.get("output_tokens")), read, written)

@@ -139,6 +139,11 @@ class LLMProvider(ABC):
         """What must be in no text that others see, such as its key; for those who scrub and record around it."""
         return []
 
+    @property
+    def unmetered(self) -> bool:
+        """True for what asks no service: usage of zero is then zero, not unknown."""
+        return False
+
     async def aclose(self) -> None:
         """Let go of connections. Safe to call twice."""
         return
@@ -177,6 +182,11 @@ class _Completed(LLMProvider):
         """The name of its model, where it says one."""
         return getattr(self.given, "default_model", None)
 
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return bool(getattr(self.given, "unmetered", False))
+
     async def chat(self, messages: Sequence[ChatMessage], **options: Any) -> ChatResponse:
         """See LLMProvider. Raises what the object raises."""
         reply: Any = self.given.chat(messages, **options)
@@ -204,14 +214,15 @@ def as_provider(given: object) -> LLMProvider:
     return _Completed(given)
 
 
-def bare(provider: LLMProvider) -> Any:
-    """The object that the application gave as a provider."""
-    return provider.given if isinstance(provider, _Completed) else provider
+def kind_of(provider: LLMProvider) -> str:
+    """The name of its class: of the class that was given, where ``as_provider`` added to it."""
+    return type(provider.given if isinstance(provider, _Completed) else provider).__name__
 
 
 def takes_settings(provider: LLMProvider) -> bool:
     """Whether the provider can be told how to sample and in what shape to answer."""
-    return _refuses(bare(provider).chat, {"tools": None, "model": None, "settings": None}) is None
+    asked = provider.given if isinstance(provider, _Completed) else provider
+    return _refuses(asked.chat, {"tools": None, "model": None, "settings": None}) is None
 
 
 def _refuses(function: Callable[..., Any], options: dict[str, Any]) -> str | None:
@@ -275,7 +286,7 @@ class ReplyBuilder:
 
     def __init__(self, model: str = "") -> None:
         self.model = model
-        self.usage = Usage()
+        self.usage: Usage | None = None
         self.stop_reason: StopReason | None = None
         self.sources: Sequence[Source] = ()
         self._parts: list[_Growing | Part] = []

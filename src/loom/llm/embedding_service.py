@@ -26,14 +26,15 @@ AT_ONCE = 4
 
 
 class Vectors(NamedTuple):
-    """What a reply holds: the vectors in the order of the texts, and the tokens that were read."""
+    """What a reply holds: the vectors in the order of the texts, and the tokens that were read (0: not said)."""
 
     vectors: list[list[float]]
     tokens: int = 0
 
 
 class HTTPEmbeddings(HTTPService, EmbeddingProvider):
-    """An embedding service on HTTP. ``tokens_used`` counts what it says to have read so far.
+    """An embedding service on HTTP. ``tokens_used`` counts what it says to have read so far; None once it did
+    not say, for that is not zero.
 
     At most 64 texts and 100,000 characters go into one request, and 4 requests are under way at once unless
     ``allowance`` says otherwise. ``timeout`` is seconds for one request. Raises ConfigError for a ``dim`` below 1.
@@ -55,7 +56,7 @@ class HTTPEmbeddings(HTTPService, EmbeddingProvider):
         super().__init__(base_url, api_key, timeout, **service)
         self.model = model
         self.dim = dim
-        self.tokens_used = 0
+        self.tokens_used: int | None = 0
         self._at_once = allowance.max_concurrent
         self._key_wanted = ""
 
@@ -93,7 +94,8 @@ class HTTPEmbeddings(HTTPService, EmbeddingProvider):
     async def _ask(self, texts: Sequence[str]) -> list[list[float]]:
         url, body = self._request(texts)
         reply = await self.exchange(url, encode(body), lambda content: self._read(content, len(texts)))
-        self.tokens_used += reply.tokens
+        if self.tokens_used is not None:  # a text is never nothing
+            self.tokens_used = self.tokens_used + reply.tokens if reply.tokens else None
         return reply.vectors
 
     def _read(self, content: bytes, count: int) -> Vectors:

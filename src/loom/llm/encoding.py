@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from .untyped import as_dict, is_dict, is_list
 _json = msgspec.json.Encoder(enc_hook=jsonable)
 # Reading into Raw checks the grammar and builds nothing: a million keys cost milliseconds.
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
-_KEPT_TOOL_SETS = 64
+_KEPT_TOOL_SETS = 256
 
 
 def encode(value: Any) -> bytes:
@@ -93,7 +94,10 @@ def _digest(given: str) -> str:
 
 
 class ToolFragments:
-    """The encoded tools of a provider, once per tuple of specs (told apart by identity)."""
+    """The encoded tools of a wire, once per tuple of specs (told apart by identity).
+
+    ``tool_fragments`` gives all providers of a wire the same one: agents around the same tools come by the thousand.
+    """
 
     __slots__ = ("_encode", "_kept")
 
@@ -113,6 +117,12 @@ class ToolFragments:
             ordered = sorted(tools, key=lambda tool: tool.name)
             kept = self._kept[key] = (tuple(tools), encode([self._encode(tool) for tool in ordered]))
         return kept[1]
+
+
+@cache
+def tool_fragments(encode_tool: Callable[[ToolSpec], dict[str, Any]]) -> ToolFragments:
+    """The encoded tools of the wire that ``encode_tool`` writes."""
+    return ToolFragments(encode_tool)
 
 
 def service_tools(extensions: dict[str, Any]) -> list[dict[str, Any]]:

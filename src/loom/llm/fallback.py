@@ -23,8 +23,8 @@ from .base import (
     StopEvent,
     UsageEvent,
     as_provider,
-    bare,
     close_stream,
+    kind_of,
     secrets_of,
 )
 
@@ -51,7 +51,7 @@ class Candidate:
         """What attempts call it."""
         default = getattr(self.provider, "default_model", None)
         given = self.label or self.model or (default if isinstance(default, str) else "")
-        return given or type(bare(self.provider)).__name__
+        return given or kind_of(self.provider)
 
 
 class FallbackProvider(LLMProvider):
@@ -216,8 +216,10 @@ class _Trail:
     ) -> Exception | None:
         """Note the failure. None when the next candidate is to be asked, else the error to raise."""
         before = self._attempts
-        usage = next((event.usage for event in reversed(said) if isinstance(event, UsageEvent)), Usage())
         known = _as_ours(error)
+        begun = over or isinstance(known, MalformedReplyError)
+        counted = (event.usage for event in reversed(said) if isinstance(event, UsageEvent))
+        usage = next(counted, None if begun else Usage())
         own = known.attempts or (replace(self._attempt(usage=usage), error=known.info()),)
         self._attempts = (*before, *own)
         if self._left and not over and goes_on(error, self._on):
@@ -226,7 +228,7 @@ class _Trail:
             return error
         return _telling(known, before, self._attempts)
 
-    def _attempt(self, *, usage: Usage) -> Attempt:
+    def _attempt(self, *, usage: Usage | None) -> Attempt:
         return Attempt(self._asked.name, usage=usage, duration=self._clock() - self._since)
 
 

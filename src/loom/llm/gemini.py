@@ -18,7 +18,7 @@ from msgspec import Raw
 from ..errors import ConfigError
 from ..types import ChatMessage, Role, ToolSpec
 from .base import ModelSettings
-from .encoding import ToolFragments, encode, parameters, shape_instruction
+from .encoding import encode, parameters, shape_instruction, tool_fragments
 from .gemini_contents import encode_contents, text_of
 from .gemini_reply import GeminiReply
 from .history import repaired
@@ -69,7 +69,7 @@ class GeminiProvider(HTTPProvider):
         self._version = "" if path else "/v1beta"
         self._schema_with_tools = schema_with_tools
         self._extensions = _checked(extensions or {})
-        self._tools = ToolFragments(_tool)
+        self._tools = tool_fragments(_tool)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
         return {"x-goog-api-key": api_key} if api_key else {}

@@ -23,7 +23,6 @@ from ..types import (
     OpaquePart,
     Source,
     StopReason,
-    Usage,
     VideoPart,
 )
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
@@ -32,9 +31,11 @@ from .gemini_contents import ORIGIN
 from .gemini_parts import fault_of_part, says_nothing
 from .halves import compact, reader
 from .reply_calls import CallIds, once
-from .sources import each_once, of_gemini
+from .sources import each_once
+from .sources import of_gemini as sources_of_gemini
 from .stops import CUT, later, stop_of
-from .untyped import as_count, as_dict, as_text
+from .untyped import as_dict, as_text
+from .usage import of_gemini
 
 _STOPS = {
     "STOP": StopReason.STOP,
@@ -122,7 +123,8 @@ class GeminiReply:
     """Decoder of one reply. ``history`` is the conversation asked about, for ids that do not repeat in it."""
 
     __slots__ = (
-        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_seen", "_sources", "_streamed", "_usage",
+        "_blocked", "_builder", "_called", "_failures", "_finish", "_ids", "_searched", "_seen", "_sources",
+        "_streamed", "_usage",
         "done",
     )  # fmt: skip
 
@@ -133,6 +135,7 @@ class GeminiReply:
         self._ids = CallIds(history)
         self._called = 0
         self._usage: dict[str, Any] = {}
+        self._searched: Any = None
         self._sources: list[Source] = []
         self._finish: str | None = None
         self._streamed = True
@@ -166,7 +169,7 @@ class GeminiReply:
             raise self._failures.malformed("ended its stream before the reply was complete", retryable=True)
         if not (self._seen or self._blocked):
             raise self._failures.malformed("sent a reply without candidates")
-        self._builder.usage = _usage(self._usage)
+        self._builder.usage = of_gemini(self._usage, self._searched, self._builder.model)
         self._builder.sources = each_once(self._sources)
         stop = StopReason.CONTENT_FILTER if self._blocked else stop_of(self._finish, _STOPS)
         if self._called and stop not in CUT:
@@ -203,12 +206,13 @@ class GeminiReply:
         if candidate is None:
             return ()
         self._seen = True
+        self._searched = candidate.grounding_metadata or self._searched
         events: list[ProviderEvent] = []
         for raw in (candidate.content and candidate.content.parts) or ():
             self._part(raw, events)
         said = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
         if any(said):
-            self._sources += of_gemini(*said)
+            self._sources += sources_of_gemini(*said)
         if candidate.finish_reason and isinstance(candidate.finish_reason, str):
             self._end(candidate.finish_reason, as_text(candidate.finish_message))
         return events
@@ -291,11 +295,3 @@ class GeminiReply:
 
 
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _usage(usage: dict[str, Any]) -> Usage:
-    return Usage(
-        as_count(usage.get("promptTokenCount")) + as_count(usage.get("toolUsePromptTokenCount")),
-        as_count(usage.get("candidatesTokenCount")) + as_count(usage.get("thoughtsTokenCount")),
-        as_count(usage.get("cachedContentTokenCount")),
-    )

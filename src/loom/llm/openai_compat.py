@@ -14,13 +14,13 @@ from ..errors import ConfigError
 from ..types import ChatMessage, ToolSpec
 from .base import ModelSettings
 from .encoding import (
-    ToolFragments,
     describes_object,
     encode,
     joined_arrays,
     service_tools,
     shape_instruction,
     strict_schema,
+    tool_fragments,
     wire_name,
 )
 from .openai_messages import Dialect, DocumentsAs, ReasoningAs, fragments, tool_object
@@ -85,7 +85,7 @@ class OpenAICompatibleProvider(HTTPProvider):
             reasoning_as, reasoning_required, thought_signatures, documents_as, short_call_ids
         )
         self._encoded = self._dialect.key
-        self._tools = ToolFragments(tool_object)
+        self._tools = tool_fragments(tool_object)
 
     def _auth_headers(self, api_key: str | None) -> dict[str, str]:
         headers: dict[str, str] = {}

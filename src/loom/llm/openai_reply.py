@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason, Usage
+from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
@@ -22,9 +22,11 @@ from .halves import reader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
-from .sources import each_once, of_chat, sources_in
+from .sources import each_once, sources_in
+from .sources import of_chat as sources_of_chat
 from .stops import CUT, later, stop_of
-from .untyped import as_count, as_dict, as_list, as_text, is_dict, is_list
+from .untyped import as_dict, as_list, as_text, is_dict, is_list
+from .usage import of_chat
 
 _STOPS = {
     "stop": StopReason.STOP,
@@ -161,7 +163,7 @@ class OpenAIReply:
         calls = self._whole_calls(stop)
         for position, slot in enumerate(calls):
             self._builder.call(position, slot.id, slot.name, slot.text(), slot.signature)
-        self._builder.usage = _usage(self._usage)
+        self._builder.usage = of_chat(self._usage, self._builder.model)
         self._builder.sources = each_once(self._sources)
         self._builder.stop_reason = self._stop(stop, bool(calls))
         return once(self._builder.build())
@@ -194,7 +196,7 @@ class OpenAIReply:
         if chunk.model and isinstance(chunk.model, str):
             self._builder.model = chunk.model
         if chunk.citations or chunk.search_results or chunk.web_search or chunk.search_info:
-            self._sources += of_chat(
+            self._sources += sources_of_chat(
                 {
                     "citations": chunk.citations,
                     "search_results": chunk.search_results,
@@ -248,7 +250,7 @@ class OpenAIReply:
             self._details.add(delta.reasoning_details)
         if delta.annotations or delta.executed_tools or delta.citations:
             told = {"annotations": delta.annotations, "executed_tools": delta.executed_tools}
-            self._sources += of_chat({**told, "citations": delta.citations})
+            self._sources += sources_of_chat({**told, "citations": delta.citations})
         if delta.images or delta.audio:
             self._media(delta, events)
         return events
@@ -333,20 +335,3 @@ def _is_sound(part: dict[str, Any]) -> bool:
 
 def _type_of(url: str) -> str:
     return url.removeprefix("data:").partition(";")[0] if url.startswith("data:") else ""
-
-
-def _usage(usage: Any) -> Usage:
-    counted = as_dict(usage)
-    detail = as_dict(counted.get("prompt_tokens_details"))
-    sent, written = as_count(counted.get("prompt_tokens")), as_count(counted.get("completion_tokens"))
-    # Gemini and xAI leave thinking out of what was completed and count it in the total, where it is paid for.
-    unsaid = as_count(counted.get("total_tokens")) - sent
-    cached = (
-        detail.get("cached_tokens") or counted.get("prompt_cache_hit_tokens") or counted.get("cached_tokens")
-    )
-    return Usage(
-        sent,
-        max(written, unsaid) if sent else written,
-        as_count(cached),
-        as_count(detail.get("cache_write_tokens")),
-    )

@@ -18,7 +18,6 @@ from ..errors import ConfigError, InvalidRequestError
 from ..types import ChatMessage, ToolSpec
 from .base import ModelSettings
 from .encoding import (
-    ToolFragments,
     describes_object,
     encode,
     fits_strict,
@@ -27,6 +26,7 @@ from .encoding import (
     service_tools,
     shape_instruction,
     strict_schema,
+    tool_fragments,
     wire_name,
 )
 from .history import repaired
@@ -96,7 +96,7 @@ class OpenAIResponsesProvider(HTTPProvider):
         self._encrypted = encrypted_reasoning
         self._extensions = check_extensions(extensions or {}, _RESERVED)
         self._served = _served(self._extensions)
-        self._tools = ToolFragments(_tool)
+        self._tools = tool_fragments(_tool)
         self._forms: dict[str, Form] = {}
 
     async def count_tokens(

@@ -14,16 +14,18 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..types import ChatMessage, ChatResponse, StopReason, Usage
+from ..types import ChatMessage, ChatResponse, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
 from .failures import FailureReader
 from .halves import reader
 from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
 from .reply_calls import CallIds, argument_text, once
-from .sources import each_once, of_response, sources_in
+from .sources import each_once, sources_in
+from .sources import of_response as sources_of_response
 from .stops import CUT, stop_of
-from .untyped import as_count, as_dict, as_text, is_dict, is_list
+from .untyped import as_dict, as_text, is_dict, is_list
+from .usage import of_response
 
 _ENDS = {
     "response.completed": "completed",
@@ -159,8 +161,8 @@ class ResponsesReply:
         items = self._whole_items(self._items(end), end.status == "incomplete")
         builder = ReplyBuilder(as_text(end.model) or self._model)
         add_items(items, builder, CallIds(self._history))
-        builder.usage = _usage(end.usage)
-        cited = [source for item in items for source in of_response(item)]
+        builder.usage = of_response(end.usage, items)
+        cited = [source for item in items for source in sources_of_response(item)]
         builder.sources = each_once([*cited, *sources_in(end.citations)])
         builder.stop_reason = _stop(end, items)
         response = once(builder.build())
@@ -279,14 +281,3 @@ def _stop(end: _Response, items: list[dict[str, Any]]) -> StopReason:
         return StopReason.REFUSAL
     called = any(item.get("type") == "function_call" for item in items)
     return StopReason.TOOL_USE if called and stop not in CUT else stop
-
-
-def _usage(usage: Any) -> Usage:
-    counted = as_dict(usage)
-    detail = as_dict(counted.get("input_tokens_details"))
-    return Usage(
-        as_count(counted.get("input_tokens")),
-        as_count(counted.get("output_tokens")),
-        as_count(detail.get("cached_tokens")),
-        as_count(detail.get("cache_write_tokens")),
-    )

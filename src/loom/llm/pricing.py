@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ..types import Usage
+from ..types import Usage, without_advisors
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -55,8 +55,10 @@ class ListPrice(Struct, frozen=True, kw_only=True):
 def price_of(provider: str, model: str, usage: Usage) -> float | None:
     """What ``usage`` costs today; None when that is unknown, which is not zero.
 
-    Unknown is a model that the table does not have, and every model while the extra is not installed. Tokens
-    read from and written to a cache cost what the table says for these, else what other input costs.
+    Unknown is a model that the table does not have, and every model while the extra is not installed. What was read
+    from and written to a cache, sound, pictures and video cost what the table says for these, else what other
+    input or output costs; searches of the web have their own price or none that is known. What a service asked
+    other models costs what these cost.
     """
     found = _find(provider, model)
     if found is None:
@@ -64,14 +66,45 @@ def price_of(provider: str, model: str, usage: Usage) -> float | None:
     from genai_prices.types import Usage as Counted
 
     service, info = found
+    total = 0.0
+    for advice in usage.advisors:
+        price = price_of(provider, advice.model, advice.usage)
+        if price is None:
+            return None
+        total += price
+    own, prices = without_advisors(usage), info.get_prices(datetime.now(UTC))
+    if own.web_searches and prices.web_searches_kcount is None:
+        return None  # they cost something, and the table does not say what
+    counts = _counts(own)
+    if own.input_audio_seconds and prices.input_audio_hours is not None:  # by the hour, not by the token
+        counts["input_tokens"] -= counts.pop("input_audio_tokens")
+    try:
+        counted = Counted(**{name: count for name, count in counts.items() if count})
+        return total + float(info.calc_price(counted, service).total_price)
+    except ValueError:  # counts that contradict each other cannot be priced
+        return None
+
+
+def _counts(usage: Usage) -> dict[str, int]:
+    """The counts by their names in the table."""
     cached = usage.cache_read_tokens + usage.cache_write_tokens
-    counted = Counted(
-        input_tokens=max(usage.input_tokens, cached),  # a service that counts them apart
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        output_tokens=usage.output_tokens,
-    )
-    return float(info.calc_price(counted, service).total_price)
+    return {
+        "input_tokens": max(usage.input_tokens, cached),  # a service that counts them apart
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cache_audio_read_tokens": usage.cache_audio_read_tokens,
+        "output_tokens": usage.output_tokens,
+        "input_audio_tokens": usage.input_audio_tokens,
+        "input_image_tokens": usage.input_image_tokens,
+        "input_video_tokens": usage.input_video_tokens,
+        "output_audio_tokens": usage.output_audio_tokens,
+        "output_image_tokens": usage.output_image_tokens,
+        "output_video_tokens": usage.output_video_tokens,
+        "input_audio_seconds": usage.input_audio_seconds,
+        "audio_seconds": usage.input_audio_seconds,
+        "web_searches": usage.web_searches,
+    }
 
 
 def list_price(provider: str, model: str) -> ListPrice | None:

@@ -34,6 +34,11 @@ class ScrubbedProvider(LLMProvider):
         """What the provider beneath would not have in any text."""
         return secrets_of(self.provider)
 
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return self.provider.unmetered
+
     async def chat(
         self,
         messages: Sequence[ChatMessage],

@@ -9,11 +9,13 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigError, LoomError, MalformedReplyError
+from ..safety.network import Network
 from .failures import FailureReader, named
 from .limits import Allowance, Gate
 from .redact import Hidden, Scrubber
@@ -39,6 +41,7 @@ class ServiceOptions(TypedDict, total=False):
     connect_timeout: float | None
     total_timeout: float | None
     allowance: Allowance | None
+    network: Network | None
     sleep: Callable[[float], Awaitable[None]]
     rand: Callable[[], float]
 
@@ -48,8 +51,9 @@ class HTTPService(ABC):
 
     ``timeout`` is the longest silence in seconds, and for a reply asked for in one piece the longest wait for
     it; ``total_timeout`` bounds a request with all its tries. ``headers`` are sent besides the adapter's own,
-    ``query`` with every address. ``allowance`` says how hard the service may be asked. ``sleep`` and ``rand``
-    exist so that tests need not wait. Raises ConfigError for a base URL or a key that cannot be used.
+    ``query`` with every address. ``allowance`` says how hard the service may be asked, ``network`` which way it is
+    reached. ``sleep`` and ``rand`` exist so that tests need not wait. Raises ConfigError for a base URL or a key that
+    cannot be used.
     """
 
     def __init__(
@@ -64,19 +68,20 @@ class HTTPService(ABC):
         connect_timeout: float | None = 10.0,
         total_timeout: float | None = None,
         allowance: Allowance | None = None,
+        network: Network | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
         self._query = dict(query or {})
-        _check_address(base_url)
         self._api_key = Hidden(clean_key(api_key))
         self._extra_headers = Hidden(dict(headers or {}))
         self._timeouts = (connect_timeout, total_timeout)
+        self._network = network
         self._retry = RetryPolicy(max_retries, rand=rand)
         self._sleep = sleep
-        service = urlsplit(base_url).netloc
+        service = _check_address(base_url)
         self._failures = FailureReader(service, Scrubber(self.secrets()))
         self._gate = Gate(service, allowance or Allowance())
         self._client: HTTPClient | None = None
@@ -103,6 +108,8 @@ class HTTPService(ABC):
         query = urlsplit(self.base_url).query
         secrets += [pair.partition("=")[2] for pair in query.split("&") if "key" in pair.partition("=")[0]]
         secrets += [value for name, value in self._query.items() if "key" in name]
+        if self._network is not None and self._network.proxy is not None:
+            secrets += [self._network.proxy.password, self._network.proxy.login]
         return secrets
 
     def endpoint(self, path: str, **query: str) -> str:
@@ -177,7 +184,12 @@ class HTTPService(ABC):
             )
             headers.update(self._extra_headers.reveal())
             self._sent_headers = Hidden(headers)
-            self._client = HTTPClient(self._failures, timeout=self.timeout, connect_timeout=self._timeouts[0])
+            self._client = HTTPClient(
+                self._failures,
+                timeout=self.timeout,
+                connect_timeout=self._timeouts[0],
+                network=self._network,
+            )
         return self._client, self._sent_headers.reveal()
 
     def _check_size(self, size: int) -> None:
@@ -185,12 +197,15 @@ class HTTPService(ABC):
             raise MalformedReplyError(f"the stream is longer than {MAX_REPLY_BYTES} bytes; it was dropped")
 
 
-def _check_address(base_url: str) -> None:
+@lru_cache(maxsize=256)
+def _check_address(base_url: str) -> str:
+    """The host and port, once for all agents that ask there. Raises ConfigError."""
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"base_url must be an http or https address, not {_shown(base_url)!r}")
     if parts.username or parts.password:
         raise ConfigError("base_url must not carry a user or password; pass the key as api_key")
+    return parts.netloc
 
 
 def _shown(url: str) -> str:

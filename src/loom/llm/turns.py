@@ -55,7 +55,7 @@ class Turn:
     def _joined(self, last: ChatResponse) -> ChatResponse:
         parts: list[Part] = []
         calls: list[ToolCall] = []
-        usage = Usage()
+        usage: Usage | None = Usage()
         sources: list[Source] = []
         for reply in self._replies:
             sources += reply.message.sources
@@ -68,7 +68,7 @@ class Turn:
                 elif not silent:
                     _say(part, parts)
             calls += reply.message.tool_calls or ()
-            usage += reply.usage
+            usage = None if usage is None or reply.usage is None else usage + reply.usage
         message = ChatMessage(
             Role.ASSISTANT, _content(parts), tool_calls=tuple(calls) or None, sources=each_once(sources)
         )

@@ -119,7 +119,11 @@ def _noted(said: list[ChatMessage], note: str) -> list[ChatMessage]:
     last = said[-1] if said else None
     if last is None or last.role is not Role.ASSISTANT or last.tool_calls:
         return [*said, ChatMessage(Role.ASSISTANT, note)]
-    text = f"{last.content}\n\n{note}" if isinstance(last.content, str) else (*(last.content or ()), TextPart(note))
+    text = (
+        f"{last.content}\n\n{note}"
+        if isinstance(last.content, str)
+        else (*(last.content or ()), TextPart(note))
+    )
     return [*said[:-1], ChatMessage(Role.ASSISTANT, text)]
 
 

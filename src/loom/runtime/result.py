@@ -43,6 +43,7 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     pending: Sequence[Request] = ()
     denied: Sequence[ToolFinished] = ()
     duration_ms: int = 0
+    estimated_cost: float | None = None
 
     def __repr__(self) -> str:
         name, said = ("output", repr(self.output)) if self.ok else ("text", repr(self.text))
@@ -122,4 +123,5 @@ def result_of(
         pending=() if ended or error else state.requests,
         denied=tuple(e for e in events if isinstance(e, ToolFinished) and e.outcome == "denied"),
         duration_ms=int(state.active_seconds * 1000),
+        estimated_cost=state.estimated_cost,
     )

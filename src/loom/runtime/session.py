@@ -360,7 +360,9 @@ class Session(Generic[OutputT, DepsT]):
             name = type(self.store).__name__
             logger.warning("%s keeps finished runs only: a crash loses the run under way", name)
         if head == 0:  # nothing in the log of this process: all there was is in the records
-            self.history.absorb_records(past_record(record) for record in self.store.list_transcripts(self.id))
+            self.history.absorb_records(
+                past_record(record) for record in self.store.list_transcripts(self.id)
+            )
 
     def opened_log(self, hurry: Callable[[], bool] = lambda: False) -> AbstractAsyncContextManager[Logbook]:
         """The session's log, held for the time of the block; while ``hurry()``, only if nobody else has it."""
@@ -494,7 +496,6 @@ def _kept(run_id: str, save: Callable[[], None]) -> ErrorInfo | None:
         logger.exception("run %s was not saved", run_id)
         return StoreError(f"not saved: {describe_error(failure)}").info()
     return None
-
 
 
 def _must_be_plain(task: RuntimeTask, context: RunContext[Any]) -> None:

@@ -51,6 +51,11 @@ class RecordingProvider(LLMProvider):
         """What the recorded provider would not have in any text."""
         return secrets_of(self.provider)
 
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return self.provider.unmetered
+
     async def chat(
         self,
         messages: Sequence[ChatMessage],

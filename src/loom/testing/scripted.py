@@ -69,11 +69,11 @@ def say(
     *calls: ToolCall,
     thinking: str | None = None,
     signature: str | None = None,
-    usage: Usage = DEFAULT_USAGE,
+    usage: Usage | None = DEFAULT_USAGE,
     stop_reason: StopReason | None = None,
     model: str = "scripted",
 ) -> ChatResponse:
-    """A reply of text, with thinking before it and calls after it if given."""
+    """A reply of text, with thinking before it and calls after it if given; ``usage`` None: not reported."""
     content: str | tuple[Part, ...] | None = text or None
     if thinking is not None:
         content = (ThinkingPart(thinking, signature), *((TextPart(text),) if text else ()))

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..safety.network import Network
 from ..safety.paths import visible
 from ..safety.urls import MAX_URL_CHARS, UrlPolicy
 from ..types import ToolResult, ToolSpec
@@ -80,8 +81,10 @@ class WebFetch(ToolHandler):
         timeout: float,
         max_redirects: int,
         lookup: Callable[[str, int], Awaitable[Sequence[str]]] | None,
+        network: Network | None = None,
     ) -> None:
         self._policy = policy
+        self._network = network or Network()
         self._limits = (max_bytes, timeout, max_redirects)
         self._lookup = lookup
 
@@ -98,7 +101,8 @@ class WebFetch(ToolHandler):
         offset = arguments.whole(args, "offset", 0, 0, _MAX_OFFSET)
         from .webpage.transport import FetchLimits, fetch, resolve_name
 
-        page = await fetch(url, self._policy, FetchLimits(*self._limits), self._lookup or resolve_name)
+        limits = FetchLimits(*self._limits)
+        page = await fetch(url, self._policy, limits, self._lookup or resolve_name, self._network)
         # Two megabytes of markup take a second to read: not on the event loop.
         body = await run_in_thread(partial(body_text, page.content, page.content_type, page.url))
         return _result(url, page, body, offset, count)
@@ -111,15 +115,22 @@ def web_tools(
     timeout: float = 20.0,
     max_redirects: int = 5,
     lookup: Callable[[str, int], Awaitable[Sequence[str]]] | None = None,
+    network: Network | None = None,
 ) -> list[ToolHandler]:
     """The handlers of a ``Web`` declaration.
 
     ``lookup(host, port)`` gives the addresses of a name; None asks the operating system. Its answers are
-    judged like any other. Raises ConfigError for an entry of ``allow_hosts`` that is no host.
+    judged like any other. ``network`` is the way out. Raises ConfigError for an entry of ``allow_hosts`` that is no
+    host.
     """
     policy = UrlPolicy.trusting(allow_hosts)
     tool = WebFetch(
-        policy=policy, max_bytes=max_bytes, timeout=timeout, max_redirects=max_redirects, lookup=lookup
+        policy=policy,
+        max_bytes=max_bytes,
+        timeout=timeout,
+        max_redirects=max_redirects,
+        lookup=lookup,
+        network=network,
     )
     return [tool]
 

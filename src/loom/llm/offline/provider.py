@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from ...errors import OfflineError
-from ...types import ChatMessage, ChatResponse, Role, StopReason, ToolCall, ToolSpec, to_json
+from ...types import ChatMessage, ChatResponse, Role, StopReason, ToolCall, ToolSpec, Usage, to_json
 from ..base import ContentDeltaEvent, LLMProvider, ModelSettings, ProviderEvent
 from .conversation import Offered, Turn, Wanted, read_turn
 from .speech import (
@@ -41,6 +41,11 @@ class OfflineProvider(LLMProvider):
     It keeps nothing between calls: the same messages and tools give the same reply. Usage is zero, for no
     tokens are counted.
     """
+
+    @property
+    def unmetered(self) -> bool:
+        """See LLMProvider."""
+        return True
 
     async def chat(
         self,
@@ -74,13 +79,15 @@ def _reply(
     turn = read_turn(messages)
     move = _next_move(turn, Offered(tools), settings)
     if isinstance(move, str):
-        return ChatResponse(ChatMessage(Role.ASSISTANT, move), stop_reason=StopReason.STOP, model=MODEL_NAME)
+        return ChatResponse(
+            ChatMessage(Role.ASSISTANT, move), Usage(), stop_reason=StopReason.STOP, model=MODEL_NAME
+        )
     calls = tuple(
         ToolCall(f"offline_{turn.next_number + index}", call.name, to_json(call.arguments))
         for index, call in enumerate(move)
     )
     message = ChatMessage(Role.ASSISTANT, tool_calls=calls)
-    return ChatResponse(message, stop_reason=StopReason.TOOL_USE, model=MODEL_NAME)
+    return ChatResponse(message, Usage(), stop_reason=StopReason.TOOL_USE, model=MODEL_NAME)
 
 
 def _next_move(turn: Turn, offered: Offered, settings: ModelSettings | None) -> str | list[Wanted]:

@@ -22,7 +22,9 @@ _STOPS = {
 }
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
     return {
         "input_tokens": usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens,
         "output_tokens": usage.output_tokens,
@@ -72,14 +74,14 @@ def stream(response: ChatResponse, number: int, size: int | None) -> Iterator[by
         **message,
         "content": [],
         "stop_reason": None,
-        "usage": {**usage, "output_tokens": 1},
+        "usage": usage and {**usage, "output_tokens": 1},
     }
     yield named_event("message_start", message=begun)
     yield named_event("ping")
     for index, block in enumerate(_blocks(response)):
         yield from _block_events(index, block, size)
     stop = {"stop_reason": _STOPS[response.stop_reason], "stop_sequence": None}
-    yield named_event("message_delta", delta=stop, usage={"output_tokens": response.usage.output_tokens})
+    yield named_event("message_delta", delta=stop, usage=usage and {"output_tokens": usage["output_tokens"]})
     yield named_event("message_stop")
 
 

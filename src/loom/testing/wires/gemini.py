@@ -33,7 +33,9 @@ _STATUS: tuple[tuple[type[LoomError], str], ...] = (
 )
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
     counted = {
         "promptTokenCount": usage.input_tokens,
         "candidatesTokenCount": usage.output_tokens,

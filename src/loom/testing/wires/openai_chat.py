@@ -22,7 +22,9 @@ _STOPS = {
 }
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

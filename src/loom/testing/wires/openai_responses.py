@@ -72,7 +72,9 @@ def _call(name: str, call: ToolCall) -> dict[str, Any]:
     return {"id": f"fc_{name}", "type": "function_call", "status": "completed", **told}
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
     details = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": usage.cache_write_tokens}
     return {
         "input_tokens": usage.input_tokens,

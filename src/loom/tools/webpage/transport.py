@@ -5,27 +5,36 @@ The address is judged where the connection is made. A name is resolved once for 
 answer must be public, and the socket factory, the last code before ``connect``, lets through exactly those.
 Proxy variables, cookies, netrc files and kept connections play no part; redirects are followed here, one
 judged hop at a time.
+
+A proxy that the application declared connects in our place, where no socket of ours can be judged, and would resolve
+names by itself. So it is told to open a tunnel to an address that was judged here, and the certificate is held
+against the name. Plain http has no tunnel and is not fetched over a proxy. Hosts that the application vouches for are
+not judged, and go to the proxy by name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from ...errors import ToolError, ToolExecutionError, ToolPermissionError, ToolTimeoutError
+from ...safety.network import Network, Proxy
 from ...safety.urls import ParsedUrl, UrlPolicy, check_redirect, check_url, is_public_address
 from .body import ACCEPTED_ENCODINGS, Inflater, is_text_type, split_type
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
+_DIRECT = Network()
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ADDRESSES = 32
 _HEADERS = {
@@ -66,7 +75,13 @@ async def resolve_name(host: str, port: int) -> Sequence[str]:
     return [str(answer[4][0]) for answer in answers]
 
 
-async def fetch(url: str, policy: UrlPolicy, limits: FetchLimits, lookup: Lookup = resolve_name) -> Page:
+async def fetch(
+    url: str,
+    policy: UrlPolicy,
+    limits: FetchLimits,
+    lookup: Lookup = resolve_name,
+    network: Network = _DIRECT,
+) -> Page:
     """GET ``url``, following redirects.
 
     Raises ToolPermissionError for an address or redirect that is not allowed, ToolTimeoutError,
@@ -78,7 +93,7 @@ async def fetch(url: str, policy: UrlPolicy, limits: FetchLimits, lookup: Lookup
         async with asyncio.timeout(limits.seconds):
             while True:
                 visited.append(target.url)
-                answer = await _hop(target, policy, limits, lookup, tuple(visited))
+                answer = await _hop(target, policy, limits, _Way(target, lookup, network), tuple(visited))
                 if isinstance(answer, Page):
                     return answer
                 if len(visited) > limits.max_redirects:
@@ -93,15 +108,15 @@ async def fetch(url: str, policy: UrlPolicy, limits: FetchLimits, lookup: Lookup
 
 
 async def _hop(
-    target: ParsedUrl, policy: UrlPolicy, limits: FetchLimits, lookup: Lookup, visited: tuple[str, ...]
+    target: ParsedUrl, policy: UrlPolicy, limits: FetchLimits, way: _Way, visited: tuple[str, ...]
 ) -> Page | ParsedUrl:
     """One request: the page, or where it redirects to."""
     address = URL(target.url, encoded=True)
-    if address.host != target.host or address.port != target.port or address.user is not None:
+    if address.raw_host != target.host or address.port != target.port or address.user is not None:
         raise ToolPermissionError(f"{target.url!a} is refused: it can be read in two ways.")
-    guard = _Guard(target, lookup)
+    asked = await way.asked(address)
     connector = aiohttp.TCPConnector(
-        resolver=guard, use_dns_cache=False, force_close=True, limit=1, socket_factory=guard.socket
+        resolver=way.guard, use_dns_cache=False, force_close=True, limit=1, socket_factory=way.guard.socket
     )
     async with (
         aiohttp.ClientSession(
@@ -115,7 +130,7 @@ async def _hop(
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
         ) as session,
-        session.get(address, allow_redirects=False) as response,
+        session.get(asked, allow_redirects=False, **way.options()) as response,
     ):
         location = response.headers.get("Location")
         if response.status in _REDIRECTS and location:
@@ -149,6 +164,54 @@ def _require_text(response: aiohttp.ClientResponse, content_type: str, url: str)
         raise ToolError(f"{url} is {kind!a} of {shown}; only text, HTML and JSON can be fetched.")
 
 
+class _Way:
+    """How one hop is made: straight there, or through the proxy."""
+
+    def __init__(self, target: ParsedUrl, lookup: Lookup, network: Network) -> None:
+        self._target = target
+        self._network = network
+        self._judge = _Guard(target, lookup)
+        proxy = network.proxy
+        # Our own socket goes to the proxy and nowhere else; its address is the application's word.
+        self.guard = self._judge if proxy is None else _Guard(_place_of(proxy), resolve_name)
+
+    async def asked(self, address: URL) -> URL:
+        """What to ask for: ``address``, and over a proxy its host as an address that was judged."""
+        target = self._target
+        if self._network.proxy is None or target.trusted:
+            return address
+        if target.scheme != "https":
+            raise ToolPermissionError(
+                f"{target.url!a} is refused: over a proxy only https can be fetched, because the proxy would look up "
+                "the name of the host by itself. Try the https address."
+            )
+        found = await self._judge.resolve(target.host, target.port)
+        return address.with_host(found[0]["host"])
+
+    def options(self) -> dict[str, Any]:
+        """What else the request is made with."""
+        proxy, bundle, target = self._network.proxy, self._network.ca_bundle, self._target
+        options: dict[str, Any] = {"ssl": ssl.create_default_context(cafile=bundle)} if bundle else {}
+        if proxy is None:
+            return options
+        options["proxy"] = URL(proxy.url)
+        if proxy.login:  # aiohttp takes this name for the proxy's login, and sends it as Proxy-Authorization
+            options["proxy_headers"] = {"Authorization": proxy.login}
+        if not target.trusted:
+            shown = f"[{target.host}]" if ":" in target.host else target.host
+            options["server_hostname"] = target.host
+            options["headers"] = {"Host": shown if target.port == 443 else f"{shown}:{target.port}"}
+        return options
+
+
+def _place_of(proxy: Proxy) -> ParsedUrl:
+    try:
+        address = ip_address(proxy.host)
+    except ValueError:
+        address = None
+    return ParsedUrl(proxy.url, urlsplit(proxy.url).scheme, proxy.host, proxy.port, address, trusted=True)
+
+
 class _Guard(AbstractResolver):
     """Resolves one hop's host and lets sockets be made for the judged addresses only."""
 
@@ -163,6 +226,8 @@ class _Guard(AbstractResolver):
         """Ask once; one address that is not public spoils the answer."""
         if host != self._target.host:
             raise ToolPermissionError(f"{host!a} was not asked for.")
+        if self._target.address is not None:  # judged with the URL
+            return self._results(host, port, [str(self._target.address)])
         try:
             addresses = list(dict.fromkeys(await self._lookup(host, port)))[:_MAX_ADDRESSES]
         except OSError as error:
@@ -175,6 +240,10 @@ class _Guard(AbstractResolver):
                     f"{host} is refused: it resolves to {address!a}, which is not on the open network."
                 )
         self._allowed.update(str(ip_address(address)) for address in addresses)
+        return self._results(host, port, addresses)
+
+    @staticmethod
+    def _results(host: str, port: int, addresses: Sequence[str]) -> list[ResolveResult]:
         return [
             ResolveResult(
                 hostname=host,
