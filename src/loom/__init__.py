@@ -53,9 +53,10 @@ if TYPE_CHECKING:
     from .policies.profile import Runtime, RuntimeLimits
     from .policies.restore import SessionRestorePolicy
     from .requests import Answer, Request
+    from .runtime.grounds import SessionConfig
     from .runtime.result import RunResult
     from .runtime.run import Run
-    from .runtime.session import Session, SessionConfig
+    from .runtime.session import Session
     from .safety.hooks import HookDecision, HookOutcome
     from .safety.permissions import PermissionMode, PermissionRule
     from .safety.veto import SafetyEvaluator, SafetyRule
@@ -123,7 +124,7 @@ _HOMES = {
     "SafetyEvaluator": ".safety.veto",
     "SafetyRule": ".safety.veto",
     "Session": ".runtime.session",
-    "SessionConfig": ".runtime.session",
+    "SessionConfig": ".runtime.grounds",
     "SessionForked": ".events",
     "SessionRecord": ".store.base",
     "SessionRestorePolicy": ".policies.restore",

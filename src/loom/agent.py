@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .policies.profile import Runtime
     from .policies.rule_check import RuleCheck
     from .runtime.child import AgentTool
+    from .runtime.grounds import Grounds, SessionConfig
     from .runtime.result import RunResult
-    from .runtime.session import Grounds, Session, SessionConfig
+    from .runtime.session import Session
     from .runtime.stream import Stream
     from .safety.veto import SafetyRule
     from .signals import TaskInput
@@ -162,7 +163,8 @@ class Agent(Generic[OutputT, DepsT]):
 
     def session(self, config: SessionConfig | str | None = None) -> Session[OutputT, DepsT]:
         """The session of that id, or a new one. The same id gives the same object while somebody holds it."""
-        from .runtime.session import Session, SessionConfig
+        from .runtime.grounds import SessionConfig
+        from .runtime.session import Session
 
         if not isinstance(config, SessionConfig):
             config = SessionConfig(id=config)
@@ -293,7 +295,7 @@ class Agent(Generic[OutputT, DepsT]):
     def grounds(self) -> Grounds:
         """What this agent's sessions stand on."""
         if self._lasting is None:
-            from .runtime.session import Grounds
+            from .runtime.grounds import Grounds
 
             store = self.session_store or self._scratch_store()
             records = self.session_store is not None and not store.durable
@@ -310,7 +312,8 @@ class Agent(Generic[OutputT, DepsT]):
         return self._lasting
 
     def _one_off(self) -> Session[OutputT, DepsT]:
-        from .runtime.session import Session, SessionConfig
+        from .runtime.grounds import SessionConfig
+        from .runtime.session import Session
 
         grounds = self.grounds().beside(self._scratch_store(), self._keep_or_forget)
         return Session(grounds, SessionConfig())

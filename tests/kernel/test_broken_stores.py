@@ -11,7 +11,7 @@ from stage import FailingStore, Tool, agent, faults_of_pairing, no_strangers, of
 
 from loom.errors import LeaseLost, StoreError
 from loom.events import Event
-from loom.folds.state import fold
+from loom.folds.changes import fold
 from loom.store.base import Lease
 from loom.store.memory import InMemorySessionStore
 from loom.testing.scripted import call

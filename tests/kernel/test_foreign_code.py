@@ -17,7 +17,7 @@ from loom.errors import LoomError, ProviderError
 from loom.folds.state import CUT_SHORT
 from loom.llm.base import LLMProvider, ProviderEvent
 from loom.policies.profile import Runtime, RuntimeLimits
-from loom.runtime.session import SessionConfig
+from loom.runtime.grounds import SessionConfig
 from loom.store.sqlite import SqliteSessionStore
 from loom.testing.scripted import ScriptedProvider, call, interrupted, say
 from loom.tools.base import Parked

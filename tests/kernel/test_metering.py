@@ -13,7 +13,8 @@ from loom.agent import Agent
 from loom.config.model import Model, Price
 from loom.errors import MalformedReplyError, ProviderUnavailableError
 from loom.events import ModelReplied, decode_event, encode_event
-from loom.folds.state import State, fold
+from loom.folds.changes import fold
+from loom.folds.state import State
 from loom.kernel.budget import Budget
 from loom.llm.fallback import FallbackProvider
 from loom.llm.offline.provider import OfflineProvider

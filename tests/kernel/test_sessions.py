@@ -14,7 +14,7 @@ from stage import RecordsOnly, Tool, agent, faults_of_pairing, of_type, soon, ty
 from loom.agent import Agent
 from loom.errors import ConfigError
 from loom.policies.profile import Runtime, RuntimeLimits
-from loom.runtime.session import SessionConfig
+from loom.runtime.grounds import SessionConfig
 from loom.store.base import SessionStore
 from loom.store.file import FileSessionStore
 from loom.store.memory import InMemorySessionStore

@@ -31,7 +31,8 @@ from loom.events import (
     ToolRequested,
     ToolStarted,
 )
-from loom.folds.state import Call, Phase, State, apply
+from loom.folds.changes import apply
+from loom.folds.state import Call, Phase, State
 from loom.kernel.steps import (
     AskModel,
     Await,

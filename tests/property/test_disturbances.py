@@ -20,7 +20,7 @@ from world import REPEATABLE, Recording, Script, World, answer, build
 
 from loom.errors import RequestClosed, StoreError
 from loom.events import Event
-from loom.folds.state import fold
+from loom.folds.changes import fold
 from loom.types import RunState
 
 pytestmark = pytest.mark.timeout(60)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from stage import faults_of_pairing
 
 from loom.events import Event, decode_event, encode_event
-from loom.folds.state import Phase, State, apply, fold
+from loom.folds.changes import apply, fold
+from loom.folds.state import Phase, State
 from loom.kernel.engine import Engine
 from loom.kernel.steps import (
     AskModel,

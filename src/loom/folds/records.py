@@ -26,7 +26,8 @@ from ..events import (
 )
 from ..store.base import RunRecord, TranscriptRecord
 from ..types import Artifact, ChatMessage, Role, RunState, jsonable
-from .state import State, fold
+from .changes import fold
+from .state import State
 
 ROW_EVENTS = frozenset(
     {RunStarted, RunResumed, RequestOpened, RequestAnswered, RequestWithdrawn, RequestExpired, RunFinished}

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from msgspec.structs import force_setattr
 
 from ..events import Event
-from ..folds.state import ENDS_WORK, State, apply
+from ..folds.changes import ENDS_WORK, apply
+from ..folds.state import State
 from .endings import what_follows
 
 

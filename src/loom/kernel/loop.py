@@ -15,7 +15,8 @@ from typing import Any
 
 from ..errors import LoomError, StoreError
 from ..events import CancelRequested, ErrorRaised, Event, LimitReached, ToolFinished
-from ..folds.state import Call, Phase, State, fold
+from ..folds.changes import fold
+from ..folds.state import Call, Phase, State
 from ..types import ErrorInfo, RunState, ToolResult
 from .answers import carry_out, recover
 from .asking import ask_model

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from ..store.sqlite import SqliteSessionStore
     from ..tools.base import RunContext
     from ..types import Artifact, RunState
+    from .grounds import SessionConfig
     from .result import RunResult
     from .run import Run
-    from .session import Session, SessionConfig
+    from .session import Session
     from .stream import Stream
 
 __all__ = [
@@ -57,7 +58,7 @@ __getattr__ = hand_on(
         "RuntimeSignal": "..signals",
         "RuntimeTask": "..signals",
         "Session": ".session",
-        "SessionConfig": ".session",
+        "SessionConfig": ".grounds",
         "SessionRecord": "..store.base",
         "SessionRestorePolicy": "..policies.restore",
         "SessionStore": "..store.base",

@@ -20,8 +20,9 @@ from ..signals import RuntimeTask, TaskInput
 from ..store.base import SessionStore
 from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
 from ..types import RunState, ToolResult, ToolSpec, error_text, to_json
+from .grounds import Grounds, SessionConfig
 from .result import RunResult
-from .session import Grounds, Session, SessionConfig
+from .session import Session
 
 _TASK: dict[str, Any] = {
     "type": "object",

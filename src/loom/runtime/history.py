@@ -12,8 +12,9 @@ from typing import Any
 from msgspec import ValidationError, convert
 
 from ..events import Event, RunFinished, RunResumed, RunStarted, SessionForked, ToolFinished
+from ..folds.changes import ending_note
 from ..folds.records import artifacts_of, refold
-from ..folds.state import State, ending_note
+from ..folds.state import State
 from ..folds.transcript import Transcript
 from ..policies.restore import PastRun, SessionRestorePolicy
 from ..store.base import TranscriptRecord
