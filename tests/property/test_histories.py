@@ -40,7 +40,9 @@ quick = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-ENGINE = Engine(provider=ScriptedProvider(), instructions="be good")
+ENGINE = Engine(
+    provider=ScriptedProvider(), estimate=lambda messages, tools: len(messages), instructions="be good"
+)
 
 
 def _states(events: list[Event]) -> list[State]:

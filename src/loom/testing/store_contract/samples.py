@@ -40,14 +40,18 @@ def every_event() -> list[Event]:
     return [cast("Event", _filled(types.type_info(kind))) for kind in durable]
 
 
-def _filled(kind: types.Type) -> Any:
+def _filled(kind: types.Type, within: tuple[type, ...] = ()) -> Any:
+    """A value of that kind. ``within`` are those it is part of; a list of what may hold itself ends at the second."""
     if isinstance(kind, types.StructType):
-        return kind.cls(**{field.name: _filled(field.type) for field in kind.fields})
+        within = (*within, kind.cls)
+        return kind.cls(**{field.name: _filled(field.type, within) for field in kind.fields})
     if isinstance(kind, types.UnionType):
-        return _filled(max(kind.types, key=_richness))
+        return _filled(max(kind.types, key=_richness), within)
     if isinstance(kind, _SEQUENCES):
         item = kind.item_type
-        return [_filled(one) for one in (item.types if isinstance(item, types.UnionType) else (item,))]
+        items = item.types if isinstance(item, types.UnionType) else (item,)
+        kept = [one for one in items if not (isinstance(one, types.StructType) and one.cls in within)]
+        return tuple(_filled(one, within) for one in kept)
     if isinstance(kind, types.EnumType):
         return list(kind.cls)[-1]
     if isinstance(kind, types.LiteralType):
