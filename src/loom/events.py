@@ -134,8 +134,9 @@ class LimitReached(Event, frozen=True, kw_only=True, tag="limit.reached"):
 class ErrorRaised(Event, frozen=True, kw_only=True, tag="error"):
     """Something failed that ends the run.
 
-    ``usage`` is what a model call had used when it failed, as far as its service had begun to answer: an
-    estimate, as is ``estimated_cost``, which is None when the model's price is not known.
+    ``usage`` is what a model call had used when it failed, if its service had begun to answer: as that counted it,
+    else an estimate, which says so itself. ``estimated_cost`` is its price, None when the model has none that is known;
+    what a service charges for a reply that failed is never certain.
     """
 
     type: ClassVar[Literal["error"]] = "error"
@@ -250,6 +251,16 @@ class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
             if attempt.error is not None and attempt.usage is not None:
                 spent += attempt.usage
         return spent
+
+
+class ReplyCut(Event, frozen=True, kw_only=True, tag="model.cut"):
+    """What the model had written when its reply was broken off. ``usage`` and ``estimated_cost`` are estimates."""
+
+    type: ClassVar[Literal["model.cut"]] = "model.cut"
+    iteration: int
+    text: str
+    usage: Usage = Usage()
+    estimated_cost: float | None = None
 
 
 # --- tools --------------------------------------------------------------------------------------------
@@ -429,6 +440,7 @@ AnyEvent = (
     | ToolCallDelta
     | PartialOutput
     | ModelReplied
+    | ReplyCut
     | ToolRequested
     | ToolDecided
     | ToolStarted

@@ -16,20 +16,15 @@ from typing import Any
 class Vendor:
     """One row: which wire, where, which variables, which oddities.
 
-        ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
-        wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
-    <<<<<<< HEAD
-        in ``whole``), not at servers that imitate it. ``aliases`` are names in common use that the vendor does not
-        take. ``keyless`` says that it may be asked without a key, ``responses`` that it speaks OpenAI's Responses API
-        too, for who asks for it, with ``responses_quirks``; below ``whole``, where there is one.
-    =======
-        in ``whole``), not at servers that imitate it. ``families`` are names in common use that the vendor does not
-        take: a living member of the family is asked for. ``keyless`` says that it may be asked without a key,
-        ``responses`` that it speaks OpenAI's Responses API too, for who asks for it.
-    >>>>>>> main
+    ``default`` is the model that ``Model.auto()`` takes when it finds a key. ``quirks`` are arguments of the
+    wire's provider. ``official_quirks`` hold only at the vendor's own address (``base_url``, or one that ends
+    in ``whole``), not at servers that imitate it. ``families`` are names in common use that the vendor does not
+    take: a living member of the family is asked for. ``keyless`` says that it may be asked without a key,
+    ``responses`` that it speaks OpenAI's Responses API too, for who asks for it, with ``responses_quirks``; below
+    ``whole``, where there is one.
 
-        ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
-        ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
+    ``path`` belongs at the end of an address, ``{model}`` in it being the model's name; it is added, and
+    ``query`` with it (parameter -> variable and default), to an address that does not end in ``whole``.
     """
 
     wire: str

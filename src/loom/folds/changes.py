@@ -18,6 +18,7 @@ from ..events import (
     LimitReached,
     ModelReplied,
     QualityJudged,
+    ReplyCut,
     RequestAnswered,
     RequestExpired,
     RequestOpened,
@@ -168,6 +169,15 @@ def _model_replied(state: State, event: ModelReplied) -> State:
         stop_reason=None if calls and event.stop_reason not in CUT_SHORT else event.stop_reason,
         judged=False,
         output=text or ("" if not calls else state.output),
+    )
+
+
+def _reply_cut(state: State, event: ReplyCut) -> State:
+    """What was written of it is said; the run is about to end, or to be told why it goes on."""
+    state = _spend(state, event.usage, None, event.estimated_cost) if event.usage.total_tokens else state
+    said = state.transcript.plus(ChatMessage(Role.ASSISTANT, event.text)) if event.text else state.transcript
+    return replace(
+        state, transcript=said, iterations=state.iterations + 1, output=event.text or state.output
     )
 
 
@@ -330,6 +340,7 @@ _CHANGES: dict[type[Event], Callable[[State, Any], State]] = {
     ErrorRaised: _error_raised,
     RunFinished: _run_finished,
     ModelReplied: _model_replied,
+    ReplyCut: _reply_cut,
     QualityJudged: _quality_judged,
     ToolDecided: _tool_decided,
     ToolStarted: _tool_started,
@@ -348,6 +359,7 @@ ENDS_WORK = frozenset(
         RunResumed,
         RequestAnswered,
         ModelReplied,
+        ReplyCut,
         ToolFinished,
         ToolParked,
         ChildFinished,

@@ -18,6 +18,7 @@ from ..events import (
     ModelReplied,
     ModelRequested,
     PartialOutput,
+    ReplyCut,
     RequestOpened,
     TextDelta,
     ThinkingDelta,
@@ -39,7 +40,7 @@ from ..safety.hooks import HookDecision
 from ..types import ChatMessage, ChatResponse, ErrorInfo
 from .engine import Scope
 from .foreign import described, passes
-from .metering import spent_in_vain, spent_on_reply
+from .metering import spent_in_vain, spent_on_cut, spent_on_reply
 from .reply import sound_reply
 from .steps import PRICE_UNKNOWN
 from .window import render
@@ -66,11 +67,12 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     said: list[ProviderEvent] = []
     try:
         if scope.engine.edit_messages is not None:
-            messages = await scope.engine.edit_messages(list(messages)) or messages
+            edit = scope.engine.edit_messages(list(messages))
+            messages = await scope.patience.with_(edit, "the before_llm_call hook") or messages
         if scope.streaming:
             growing = _growing(scope)
             async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:
-                async for event in stream:
+                async for event in _patiently(scope, stream):
                     if isinstance(event, ChatResponse):
                         response = event
                         continue
@@ -83,18 +85,41 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
                         yield told
             response = response or _put_together(said, scope.engine.model or "")
         else:
-            response = await scope.provider.chat(messages, **_options(scope))
+            asked = scope.provider.chat(messages, **_options(scope))
+            response = await scope.patience.with_(asked, "the model service")
     except LoomError as error:
-        yield [spent_in_vain(scope, messages, said, error)]
+        yield _failed(scope, messages, said, error, iteration)
         return
     except BaseException as error:
         if isinstance(error, GeneratorExit) or passes(error):
+            scope.cut = spent_on_cut(scope, messages, said, iteration)
             raise
         failure = ProviderError(f"the provider failed: {described(error)}")
         failure.__cause__ = error
-        yield [spent_in_vain(scope, messages, said, failure)]
+        yield _failed(scope, messages, said, failure, iteration)
         return
     yield _replied(scope, messages, response, iteration, asked_at)
+
+
+def _patiently(scope: Scope, stream: AsyncIterator[ProviderEvent]) -> AsyncIterator[ProviderEvent]:
+    """The stream; one of a service's client that may not stop when it is told to is had patience with."""
+    if getattr(scope.provider, "heeds_cancel", False):
+        return stream
+    return scope.patience.each(stream, "the model service")
+
+
+def _failed(
+    scope: Scope,
+    messages: Sequence[ChatMessage],
+    said: Sequence[ProviderEvent],
+    error: LoomError,
+    iteration: int,
+) -> list[Event]:
+    """The failure of a model call, and before it what the model had written by then, if it made sense."""
+    written = () if isinstance(error, MalformedReplyError) else said
+    text = "".join(event.delta for event in written if isinstance(event, ContentDeltaEvent))
+    cut: list[Event] = [ReplyCut(iteration=iteration, text=encodable(text))] if text else []
+    return [*cut, spent_in_vain(scope, messages, said, error)]
 
 
 def _held_back(scope: Scope) -> Event | None:
@@ -200,7 +225,8 @@ async def _gates(
     for name in names:
         for above, hooks in enumerate(scope.gatekeepers):
             payload = _gate_payload(name, scope, state, messages)
-            outcome = await hooks.gate(name, payload, argument_key="messages")
+            gate = hooks.gate(name, payload, argument_key="messages")
+            outcome = await scope.patience.with_(gate, f"a {name} hook")
             origin = f"{name}:{state.iterations}:{above}" if above else f"{name}:{state.iterations}"
             if outcome.decision is HookDecision.DENY:
                 said = encodable(str(outcome.message or "no reason given"))

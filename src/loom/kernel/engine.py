@@ -18,6 +18,7 @@ from ..tools.registry import ToolRegistry
 from ..types import ChatMessage, ToolResult, ToolSpec, Usage
 from .budget import Budget
 from .hooks import Hooks
+from .patience import Patience
 
 TOOL_TIMEOUT = 300.0
 """Seconds a tool may take unless it says otherwise: five minutes, longer than most builds, shorter than a night."""
@@ -136,7 +137,8 @@ class Scope:
 
     ``streaming`` asks the provider for deltas. ``store`` keeps oversized outputs and the logs of child runs.
     ``asked`` is what hooks are told of the model call under way, ``late`` what came of calls broken off.
-    ``above`` is the scope of the run that started this one: what that may not do, this may not do either.
+    ``cut`` is what there was of a reply that was broken off, until that is written down. ``patience`` is had with code
+    that does not stop when it is told to. ``above`` is the scope of the run that started this one: what that may not do, this may not do either.
     """
 
     engine: Engine
@@ -149,6 +151,8 @@ class Scope:
     rates: CallRates = field(default_factory=CallRates)
     asked: dict[str, Any] = field(default_factory=dict[str, Any])
     late: list[Event] = field(default_factory=list[Event])
+    cut: Event | None = None
+    patience: Patience = field(default_factory=Patience)
     chain: tuple[Scope, ...] = field(init=False, repr=False)
     provider: LLMProvider = field(init=False, repr=False)
 

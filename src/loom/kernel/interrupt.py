@@ -7,17 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 from ..events import Event
+from .engine import CANCEL_GRACE
 from .foreign import cancellations_borne
+from .patience import Patience
 
 
 class Interrupt:
     """How the outside stops a run at any await: by cancel, or because its time is up.
 
-    As ``asyncio.timeout`` does it: cancel the task, and take that cancellation back where it arrives.
+    As ``asyncio.timeout`` does it: cancel the task, and take that cancellation back where it arrives. What was told
+    to stop, and did not in ``grace`` seconds, is told again; by then patience with it is over.
     """
 
     def __init__(self) -> None:
         self.wanted: Event | None = None
+        self.grace = CANCEL_GRACE
+        self.patience = Patience()
+        self._strikes = 0
         self._task: asyncio.Task[Any] | None = None
         self._struck: asyncio.Task[Any] | None = None
         self._borne = 0
@@ -27,8 +33,15 @@ class Interrupt:
         if self.wanted is None:
             self.wanted = event
             if self._task is not None:
-                self._struck = self._task
+                self._struck, self._strikes = self._task, 1
                 self._task.cancel()
+                self._task.get_loop().call_later(self.grace, self._strike_again)
+
+    def _strike_again(self) -> None:
+        if self._task is not None and self._struck is self._task and self.patience.tried:
+            self.patience.over = True
+            self._strikes += 1
+            self._task.cancel()
 
     async def settle(self) -> None:
         """Know which cancellations of the current task are old, so that they are not taken for new ones."""
@@ -51,16 +64,22 @@ class Interrupt:
         if task is None or self._struck is not task:
             return
         await asyncio.sleep(0)
-        self._struck = None
-        task.uncancel()
+        self._take_back(task)
 
     def caught(self) -> bool:
         """Of a CancelledError: True when it was ours alone, so that the task may go on."""
         task = asyncio.current_task()
         if task is None or self._struck is not task:
             return False
-        self._struck = None
-        return task.uncancel() <= self._borne
+        return self._take_back(task) <= self._borne
+
+    def _take_back(self, task: asyncio.Task[Any]) -> int:
+        """Take our cancellations of the task back, and return how many others there are."""
+        strikes, self._struck, self._strikes = self._strikes, None, 0
+        self.patience.over = False
+        for _ in range(strikes - 1):
+            task.uncancel()
+        return task.uncancel()
 
 
 class Alarm:

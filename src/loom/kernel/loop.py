@@ -63,6 +63,7 @@ async def drive(
     step: Step = Done()
     alarm: Alarm | None = None
     moved = at_rest = False
+    scope.patience, interrupt.grace = interrupt.patience, scope.engine.cancel_grace
     try:
         await interrupt.settle()
         await journal.write(opening)
@@ -74,7 +75,7 @@ async def drive(
                 yield event
             if deeds is None:
                 if interrupt.wanted is not None and not journal.state.ending:
-                    await journal.write([interrupt.wanted])
+                    await journal.write([*_cut_off(scope), interrupt.wanted])
                     continue
                 step, moved = next_step(journal.state), False
                 if type(step) is Done:
@@ -114,11 +115,13 @@ async def _perform(deeds: Deeds, journal: Journal, interrupt: Interrupt) -> Even
     try:
         if interrupt.wanted is None or journal.state.ending:
             done = await deeds.__anext__()
+            late = interrupt.wanted is not None and not journal.state.ending
             if isinstance(done, list):
-                await journal.write(done)
+                # What ended the run was there before what came after all: first come, first written.
+                await journal.write([interrupt.wanted, *done] if late and interrupt.wanted else done)
             if interrupt.wanted is not None:
                 await interrupt.absorb()
-            return done
+            return None if late else done
     except StopAsyncIteration:
         return None
     except asyncio.CancelledError:
@@ -138,11 +141,17 @@ async def _perform(deeds: Deeds, journal: Journal, interrupt: Interrupt) -> Even
     return None
 
 
+def _cut_off(scope: Scope) -> list[Event]:
+    """What there was of a reply that was broken off, to be written down with why."""
+    cut, scope.cut = scope.cut, None
+    return [cut] if cut is not None else []
+
+
 async def _tell(scope: Scope, interrupt: Interrupt, event: Event) -> None:
     """Tell the watchers; one that never returns does not make the run unstoppable."""
     interrupt.enter()
     try:
-        await scope.engine.hooks.watch(event, scope.asked)
+        await scope.patience.with_(scope.engine.hooks.watch(event, scope.asked), "a hook")
         if interrupt.wanted is not None:
             await interrupt.absorb()
     except asyncio.CancelledError:
@@ -176,7 +185,7 @@ async def _abandon(scope: Scope, journal: Journal, deeds: Deeds | None) -> None:
 async def _settle_abandoned(scope: Scope, journal: Journal) -> None:
     try:
         if not journal.state.ending:
-            await journal.write([CancelRequested(reason="abandoned")])
+            await journal.write([*_cut_off(scope), CancelRequested(reason="abandoned")])
         while type(step := next_step(journal.state)) is not Done:
             async for batch in _DEEDS[type(step)](scope, journal.state, step):
                 await journal.write(batch if isinstance(batch, list) else [batch])

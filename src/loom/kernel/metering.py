@@ -14,8 +14,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import LoomError, MalformedReplyError
-from ..events import ErrorRaised
+from ..events import ErrorRaised, ReplyCut
 from ..llm.base import ProviderEvent, ReplyBuilder
+from ..safety.display import encodable
 from ..types import Attempt, ChatMessage, ChatResponse, Usage
 from .engine import Scope
 
@@ -66,18 +67,44 @@ def spent_in_vain(
         return ErrorRaised(error=error.info())
     usage = Usage()
     if begun:
-        builder = ReplyBuilder()
-        for event in said:
-            if not isinstance(event, ChatResponse):
-                builder.add(event)
-        partial = builder.build()
-        usage = partial.usage or _estimated(scope, messages, partial.message)
-        attempts = attempts[:-1]  # the last of them is this one
-    metered = tuple(_metered(scope, messages, attempt) for attempt in attempts)
-    spent = _priced(scope, usage, attempts[-1].model if attempts else scope.engine.model or "", metered)
+        usage = _counted(scope, messages, said)
+    # Of several attempts the last is this one: it is priced as its own model, not as the one before it.
+    model, before = (attempts[-1].model, attempts[:-1] if begun else attempts) if attempts else ("", ())
+    metered = tuple(_metered(scope, messages, attempt) for attempt in before)
+    spent = _priced(scope, usage, model or scope.engine.model or "", metered)
     cost = spent.cost if spent.cost is not None else spent.estimated_cost
     scope.budget.charge(usage=spent.total, cost=cost)
     return ErrorRaised(error=error.info(), usage=spent.total, estimated_cost=cost)
+
+
+def spent_on_cut(
+    scope: Scope, messages: Sequence[ChatMessage], said: Sequence[ProviderEvent], iteration: int
+) -> ReplyCut | None:
+    """The event for a reply that was broken off by us, with what it had used; None when nothing of it had come."""
+    if not said:
+        return None
+    usage = _counted(scope, messages, said)
+    spent = _priced(scope, usage, scope.engine.model or "", ())
+    cost = spent.cost if spent.cost is not None else spent.estimated_cost
+    scope.budget.charge(usage=usage, cost=cost)
+    text = encodable(_put_together(said).message.text_content or "")
+    return ReplyCut(iteration=iteration, text=text, usage=usage, estimated_cost=cost)
+
+
+def _counted(scope: Scope, messages: Sequence[ChatMessage], said: Sequence[ProviderEvent]) -> Usage:
+    """What a broken stream used: as it counted by then, else estimated. A count of nothing is none."""
+    partial = _put_together(said)
+    if partial.usage is None or not partial.usage.total_tokens:
+        return _estimated(scope, messages, partial.message)
+    return partial.usage
+
+
+def _put_together(said: Sequence[ProviderEvent]) -> ChatResponse:
+    builder = ReplyBuilder()
+    for event in said:
+        if not isinstance(event, ChatResponse):
+            builder.add(event)
+    return builder.build()
 
 
 def _estimated(scope: Scope, messages: Sequence[ChatMessage], message: ChatMessage | None) -> Usage:

@@ -45,7 +45,7 @@ async def _asked(scope: Scope, request: Request) -> Any:
     assert scope.human is not None
     with scope.budget.resting():
         answer: Any = scope.human.ask(request)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await scope.patience.with_(answer, "the human") if inspect.isawaitable(answer) else answer
 
 
 def _is_late(request: Request, now: float) -> bool:

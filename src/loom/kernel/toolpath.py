@@ -98,7 +98,8 @@ async def _ask_gates(hooks: Hooks, case: Case) -> Ruling:
         "tool_call_id": case.call.id,
         "iteration": case.state.iterations,
     }
-    outcome = await hooks.gate("before_tool", payload, argument_key="arguments")
+    gate = hooks.gate("before_tool", payload, argument_key="arguments")
+    outcome = await case.scope.patience.with_(gate, "a before_tool hook")
     if outcome.decision is HookDecision.DENY:
         return Ruling("deny", "hook", outcome.message)
     if outcome.arguments is not None:

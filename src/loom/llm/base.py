@@ -99,8 +99,11 @@ class LLMProvider(ABC):
     """A model service. Subclassing is optional: any object with ``chat`` will do, see ``as_provider``.
 
     ``settings`` is passed only when there is something to say, so an implementation without that
-    parameter works for agents that set nothing.
+    parameter works for agents that set nothing. ``heeds_cancel`` promises that a call stops when it is cancelled;
+    one of a provider that does not is left behind after a grace.
     """
+
+    heeds_cancel: ClassVar[bool] = False
 
     @abstractmethod
     async def chat(

@@ -77,6 +77,8 @@ class Outgoing(NamedTuple):
 class HTTPProvider(HTTPService, LLMProvider):
     """A model service on HTTP; ``default_model`` answers where no other is asked for. See ``HTTPService``."""
 
+    heeds_cancel = True
+
     def __init__(
         self,
         base_url: str,
