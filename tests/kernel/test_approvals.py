@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from stage import Clock, Tool, agent, faults_of_pairing, of_type, soon, types
 
 from loom.agent import Agent
-from loom.errors import RequestClosed
+from loom.errors import ConfigError, RequestClosed
 from loom.policies.governance import GovernancePolicy
 from loom.requests import Answer, Request
 from loom.safety.hooks import HookOutcome
@@ -513,3 +513,18 @@ async def test_review_l_a_rule_that_came_after_the_question_still_denies() -> No
     result = await soon(stricter.session("s").resume(answers=[request.approve(by="ana")]))
     assert d.entered == []
     assert [denied.result.text.endswith("frozen") for denied in result.denied] == [True]
+
+
+@pytest.mark.parametrize("word", ["approve", "deny"])
+async def test_an_agent_that_has_lost_the_tool_does_not_use_up_the_answer(word: str) -> None:
+    store = InMemorySessionStore()
+    d = Tool("d", destructive=True)
+    waiting = await soon(agent([call("d"), "end"], d, session_store=store).session("s").run("go"))
+    answer = getattr(waiting.pending[0], word)()
+    without = agent(["end"], session_store=store).session("s")
+    with pytest.raises(ConfigError, match="no tool 'd'"):
+        await soon(without.resume(answers=answer).wait())
+    again = agent(["end"], d, session_store=store).session("s")
+    assert [request.id for request in await again.pending()] == [waiting.pending[0].id]
+    assert (await soon(again.resume(answers=answer).wait())).ok
+    assert len(d.entered) == (word == "approve")
