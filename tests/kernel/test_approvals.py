@@ -301,16 +301,6 @@ async def test_a_tool_that_changes_between_yes_and_run_is_asked_about_again() ->
     assert again.state is RunState.WAITING
 
 
-async def test_a_tool_that_vanished_is_an_error_not_a_crash() -> None:
-    store = InMemorySessionStore()
-    first, _ = _wiper(session_store=store)
-    waiting = await _waiting(first)
-    second = agent(["end"], Tool("other"), session_store=store)
-    result = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok
-    assert of_type(result.events, "tool.finished")[0].error.code == "tool_not_found"
-
-
 async def test_arguments_edited_by_a_gate_are_the_ones_shown_and_run() -> None:
     built, d = _wiper()
     built.on("before_tool", lambda **_: HookOutcome.edit(path="/edited"))
