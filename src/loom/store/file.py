@@ -147,7 +147,6 @@ class FileLog(DurableLog):
             raise StoreCorrupted(f"{self._file.path} holds a record that cannot be read: {error}") from error
 
     # --- leases ---------------------------------------------------------------------------------------
-    # Not synced: they matter between living processes only, and these see what the system holds in memory.
 
     def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
