@@ -31,7 +31,7 @@ from ..tools.base import RunContext, ToolContext
 from ..types import ErrorInfo, Limits, RunState, describe_error, sound, to_json
 from .history import History, turn_messages
 from .logbook import BUSY_WAIT, Logbook, open_logbook
-from .owner import new_owner
+from .owner import Owner
 from .result import RunResult
 from .run import Run, checked_answers, checked_run_id, new_run_id
 from .stream import Stream
@@ -109,7 +109,7 @@ class Session(Generic[OutputT, DepsT]):
         self.limits = grounds.limits
         self.restore = grounds.restore
         self.human = grounds.human
-        self.owner = new_owner()
+        self._owner = Owner()
         self.turn = Turn(self.id)
         self.history = History()
         self.rates = CallRates()
@@ -279,6 +279,11 @@ class Session(Generic[OutputT, DepsT]):
         return self.store.durable
 
     # --- what a run needs of its session ----------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The name under which this process takes the session."""
+        return self._owner.name
 
     @property
     def engine(self) -> Engine:

@@ -24,7 +24,7 @@ from ..requests import Request
 from ..signals import RuntimeSignal
 from .base import RunRecord
 from .durable import ThreadedStore
-from .log import SIGNAL_WINDOW, Lease, check_seqs, seen_key
+from .log import SIGNAL_WINDOW, Lease, check_seqs, check_source, seen_key
 from .records import encode_row
 from .schema import connect, store_error
 from .sqliteknown import LeaseRow, RunRow
@@ -399,6 +399,9 @@ class SqliteLog(RecordTables):
             row = (session_id, key, now, now + max(window, SIGNAL_WINDOW))
             self._execute("INSERT OR REPLACE INTO dedupe VALUES (?, ?, ?, ?)", row)
         body, tally = encode_row(signal), self._rows.tally(session_id)
+        waiting = "SELECT body, crc FROM inbox WHERE session_id = ? AND id = ?"
+        for other in self._rows.bodies(RuntimeSignal, waiting, session_id, signal.id):
+            check_source(signal, other.source)
         offered = (body, zlib.crc32(body), session_id, signal.id)
         changed = "UPDATE inbox SET body = ?, crc = ? WHERE session_id = ? AND id = ?"
         if not self._change(changed, *offered):
