@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,7 @@ SPOILT: list[Any] = [
 
 def put(path: Path, table: str, column: str, value: Any, *, sealed: bool) -> bool:
     """Put a value into every row of a column, under a checksum that fits if ``sealed``. False when it may not be."""
-    with sqlite3.connect(path) as plain:
+    with closing(sqlite3.connect(path)) as plain, plain:
         try:
             plain.execute(f"UPDATE {table} SET {column} = ?", (value,))
         except sqlite3.IntegrityError:
@@ -372,7 +373,6 @@ def put(path: Path, table: str, column: str, value: Any, *, sealed: bool) -> boo
                 plain.execute("UPDATE events SET crc = ? WHERE session_id = ? AND seq = ?", (crc, *row[:2]))
             if table != "events":
                 plain.execute(f"UPDATE {table} SET crc = ?", (zlib.crc32(value),))
-    plain.close()
     return True
 
 
