@@ -248,10 +248,12 @@ async def test_the_list_of_outputs_is_on_disk_before_anything_goes(tmp_path: Pat
         synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
         real(fd)
 
-    keeper.keep("s", "out_1", b"one", 100)
-    (home,) = (tmp_path / "o").iterdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
+        keeper.keep("s", "out_1", b"one", 100)
+        (home,) = (tmp_path / "o").iterdir()
+        assert synced == [tmp_path.name, "o", "new", home.name], "each new folder in the one above it, too"
+        synced.clear()
         keeper.keep("s", "out_2", b"two", 100)
         assert synced == ["new", home.name]
         synced.clear()

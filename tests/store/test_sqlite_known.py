@@ -157,3 +157,14 @@ def test_what_is_known_is_bounded(tmp_path: Path) -> None:
     known = desk._rows.known
     assert max(len(known.leases), len(known.tallies)) <= MOST_KNOWN + 1
     desk.close()
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_connection_trusts_no_schema_and_no_page(tmp_path: Path, new: bool) -> None:
+    path = str(tmp_path / "s.db")
+    if not new:
+        SqliteLog(path, lambda: 1000.0, 1.0).close()
+    desk = SqliteLog(path, lambda: 1000.0, 1.0)
+    asked = ("trusted_schema", "cell_size_check", "secure_delete", "synchronous", "wal_autocheckpoint")
+    assert [desk._rows.number(f"PRAGMA {name}") for name in asked] == [0, 1, 2, 2, 0]
+    desk.close()
