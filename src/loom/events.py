@@ -253,6 +253,16 @@ class ModelReplied(Event, frozen=True, kw_only=True, tag="model.replied"):
         return spent
 
 
+class ModelRetried(Event, frozen=True, kw_only=True, tag="model.retried"):
+    """A request to the model failed (try ``attempt``, from 1) and was made again after ``delay`` seconds."""
+
+    type: ClassVar[Literal["model.retried"]] = "model.retried"
+    iteration: int
+    attempt: int
+    delay: float
+    error: ErrorInfo
+
+
 class ReplyCut(Event, frozen=True, kw_only=True, tag="model.cut"):
     """What the model had written when its reply was broken off. ``usage`` and ``estimated_cost`` are estimates."""
 
@@ -441,6 +451,7 @@ AnyEvent = (
     | PartialOutput
     | ModelReplied
     | ReplyCut
+    | ModelRetried
     | ToolRequested
     | ToolDecided
     | ToolStarted

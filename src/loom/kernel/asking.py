@@ -17,6 +17,7 @@ from ..events import (
     LimitReached,
     ModelReplied,
     ModelRequested,
+    ModelRetried,
     PartialOutput,
     ReplyCut,
     RequestOpened,
@@ -27,9 +28,11 @@ from ..events import (
 )
 from ..folds.state import State
 from ..llm.base import (
+    RETRIED,
     ContentDeltaEvent,
     ProviderEvent,
     ReplyBuilder,
+    Retried,
     ThinkingDeltaEvent,
     ToolCallDeltaEvent,
     close_stream,
@@ -65,6 +68,8 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     yield ModelRequested(iteration=iteration, messages=len(messages))
     response: ChatResponse | None = None
     said: list[ProviderEvent] = []
+    retried: list[Retried] = []
+    RETRIED.set(retried)
     try:
         if scope.engine.edit_messages is not None:
             edit = scope.engine.edit_messages(list(messages))
@@ -76,6 +81,8 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             growing = _growing(scope)
             async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:
                 async for event in _patiently(scope, stream):
+                    if retried:
+                        yield _told_retries(retried, iteration)
                     if isinstance(event, ChatResponse):
                         response = event
                         continue
@@ -91,7 +98,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             asked = scope.provider.chat(messages, **_options(scope))
             response = await scope.patience.with_(asked, "the model service")
     except LoomError as error:
-        yield _failed(scope, messages, said, error, iteration)
+        yield [*_told_retries(retried, iteration), *_failed(scope, messages, said, error, iteration)]
         return
     except BaseException as error:
         if isinstance(error, GeneratorExit) or passes(error):
@@ -99,9 +106,22 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
             raise
         failure = ProviderError(f"the provider failed: {described(error)}")
         failure.__cause__ = error
-        yield _failed(scope, messages, said, failure, iteration)
+        yield [*_told_retries(retried, iteration), *_failed(scope, messages, said, failure, iteration)]
         return
-    yield _replied(scope, messages, response, iteration, asked_at)
+    yield [
+        *_told_retries(retried, iteration),
+        *_replied(scope, messages, response, iteration, asked_at),
+    ]
+
+
+def _told_retries(retried: list[Retried], iteration: int) -> list[Event]:
+    """What the provider told of its retries since the last time, as events."""
+    events: list[Event] = [
+        ModelRetried(iteration=iteration, attempt=one.attempt, delay=round(one.delay, 3), error=one.error)
+        for one in retried
+    ]
+    retried.clear()
+    return events
 
 
 def _patiently(scope: Scope, stream: AsyncIterator[ProviderEvent]) -> AsyncIterator[ProviderEvent]:

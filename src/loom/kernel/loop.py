@@ -27,6 +27,7 @@ from .foreign import described, passes
 from .interrupt import Alarm, Interrupt
 from .journal import Journal
 from .people import ask_human
+from .runlog import run_logger, tell_log
 from .steps import (
     AskModel,
     Await,
@@ -60,6 +61,7 @@ async def drive(
     """
     outbox = journal.outbox
     deeds: Deeds | None = None
+    telling = run_logger.isEnabledFor(logging.INFO)
     step: Step = Done()
     alarm: Alarm | None = None
     moved = at_rest = False
@@ -70,6 +72,8 @@ async def drive(
         while True:
             while outbox:
                 event = outbox.popleft()
+                if telling:
+                    tell_log(event)
                 if scope.engine.hooks:
                     await _tell(scope, interrupt, event)
                 yield event

@@ -10,7 +10,8 @@ import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from contextvars import ContextVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from ..types import (
     CallPart,
     ChatMessage,
     ChatResponse,
+    ErrorInfo,
     Part,
     Role,
     Source,
@@ -93,6 +95,18 @@ class ModelSettings(Struct, frozen=True, omit_defaults=True):
     output_schema: dict[str, Any] | None = None
     output_name: str = "output"
     extensions: dict[str, Any] = {}
+
+
+class Retried(NamedTuple):
+    """A request that failed and is made again: which try failed, from 1, the seconds until the next, and why."""
+
+    attempt: int
+    delay: float
+    error: ErrorInfo
+
+
+RETRIED: ContextVar[list[Retried] | None] = ContextVar("loom_retried", default=None)
+"""Where a provider tells whoever asks it that it asks again; None when nobody wants to know."""
 
 
 class LLMProvider(ABC):

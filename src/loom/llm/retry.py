@@ -6,11 +6,15 @@ must not come back together.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import LoomError
+from .base import RETRIED, Retried
+
+logger = logging.getLogger("loom.llm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +65,19 @@ class Patience:
         if delay is None or (left is not None and delay >= left):
             return None
         self._attempt += 1
+        _tell(Retried(self._attempt, delay, error.info()))
         return delay
+
+
+def _tell(retried: Retried) -> None:
+    """Say that a request is made again: to the log, and to the run that asked."""
+    logger.info(
+        "a request failed (%s: %s); try %d in %.1f s",
+        retried.error.code,
+        retried.error.message,
+        retried.attempt + 1,
+        retried.delay,
+    )
+    told = RETRIED.get()
+    if told is not None:
+        told.append(retried)
