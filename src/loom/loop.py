@@ -22,6 +22,7 @@ from .events import (
     ToolRequested,
 )
 from .folds.state import State
+from .folds.stops import TOLD
 from .hitl.base import Human
 from .kernel.budget import Budget
 from .kernel.engine import Engine, Scope
@@ -52,9 +53,7 @@ else:
 
     StreamedT = TypeVar("StreamedT")
 
-_REPORTED = frozenset(
-    {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
-)
+_REPORTED = TOLD | {"stuck"}
 """Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
 
 

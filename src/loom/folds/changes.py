@@ -41,7 +41,8 @@ from ..types import (
     Usage,
     canonical_json,
 )
-from .state import CUT_SHORT, Call, Phase, State
+from .state import Call, Phase, State
+from .stops import CUT_SHORT
 
 
 def fold(events: Iterable[Event], state: State | None = None) -> State:
@@ -176,9 +177,7 @@ def _reply_cut(state: State, event: ReplyCut) -> State:
     """What was written of it is said; the run is about to end, or to be told why it goes on."""
     state = _spend(state, event.usage, None, event.estimated_cost) if event.usage.total_tokens else state
     said = state.transcript.plus(ChatMessage(Role.ASSISTANT, event.text)) if event.text else state.transcript
-    return replace(
-        state, transcript=said, iterations=state.iterations + 1, output=event.text or state.output
-    )
+    return replace(state, transcript=said, iterations=state.iterations + 1, output=event.text or state.output)
 
 
 def _quality_judged(state: State, event: QualityJudged) -> State:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ..folds.stops import CUT
 from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import encode, is_object
@@ -24,7 +25,7 @@ from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
 from .sources import each_once, sources_in
 from .sources import of_chat as sources_of_chat
-from .stops import CUT, later, stop_of
+from .stops import later, stop_of
 from .untyped import as_dict, as_list, as_text, is_dict, is_list
 from .usage import of_chat
 
