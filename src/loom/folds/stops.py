@@ -48,7 +48,7 @@ MEANINGS: Mapping[StopReason, Meaning] = {
 CUT_SHORT: Mapping[StopReason, ErrorInfo] = {
     reason: meaning.error for reason, meaning in MEANINGS.items() if meaning.error is not None
 }
-"""Ways to stop that leave a reply unfinished, and how a run fails by them. Its last call may lack half its arguments."""
+"""Ways to stop that leave a reply unfinished, and how a run then fails. Its last call may lack half its arguments."""
 
 WITHDRAWN = frozenset(reason for reason, meaning in MEANINGS.items() if meaning.withdrawn)
 """The service takes the reply back: nothing may follow from it, least of all a tool call in it."""
