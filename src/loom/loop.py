@@ -30,6 +30,7 @@ from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
 from .kernel.loop import drive
 from .llm.base import LLMProvider, SupportsChat, as_provider
+from .llm.estimates import estimated_tokens
 from .llm.redact import redact_own_logs
 from .llm.registry import ProviderRegistry
 from .loop_events import DoneEvent, TurnEvent, in_harness_words
@@ -227,7 +228,7 @@ class Agent(Generic[StreamedT]):
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
             outbound=self._scrubbed if governance.redact_outbound else None,
-            estimate=_estimated_tokens,
+            estimate=estimated_tokens,
             model=model,
             instructions=_instructions(config.system_preamble, context),
             tools=tools,
@@ -278,13 +279,6 @@ class Agent(Generic[StreamedT]):
         if not self.config.extra_tools:
             return self._tools
         return ToolRegistry([*self._tools, *self.config.extra_tools])
-
-
-def _estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
-    # Imported when it is wanted: most services count.
-    from .llm.tokens import TokenEstimator
-
-    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 class _TurnLog:

@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from .._generics import DepsT
 from ..errors import ConfigError, StoreError, ToolPermissionError
@@ -308,17 +308,3 @@ class ToolHandler(ABC):
     @abstractmethod
     async def invoke(self, args: dict[str, Any]) -> ToolResult:
         """Do the work. ``args`` fit the schema. Raise ToolError (or anything) to report a failure."""
-
-
-@runtime_checkable
-class ContextualToolHandler(Protocol):
-    """A handler that wants to know the run it serves."""
-
-    @property
-    def tool(self) -> ToolSpec:
-        """See ToolHandler."""
-        ...
-
-    async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
-        """Do the work, knowing where."""
-        ...
