@@ -100,6 +100,7 @@ def next_step(state: State) -> Step:
     if state.ending:
         return _end(state)
     # questions whose time is up
+    # guard: tests/kernel/test_expiry.py
     if state.requests and (expired := state.expired):
         return Expire(expired)
     if state.calls:
@@ -108,6 +109,7 @@ def next_step(state: State) -> Step:
     if state.requests:
         return Await()
     # the same failure, again and again
+    # guard: tests/kernel/test_steps.py
     if state.streak >= STUCK_AFTER:
         return Fail(ErrorInfo("stuck", f"the same tool calls failed {state.streak} times in a row"))
     if state.stop_reason is not None:
@@ -125,9 +127,11 @@ def _end(state: State) -> Step:
     if unsettled := state.unsettled:
         return Settle(unsettled)
     # a cancel
+    # guard: tests/kernel/test_steps.py
     if state.cancelling:
         return Finish(RunState.CANCELLED, cancelled_error(state.cancel_reason))
     # an error
+    # guard: tests/kernel/test_steps.py
     if state.error is not None:
         return Finish(RunState.FAILED, state.error)
     # a limit reached
@@ -136,6 +140,7 @@ def _end(state: State) -> Step:
 
 def _go_on_with_calls(state: State) -> Step:
     # calls of a reply that was cut short
+    # guard: tests/kernel/test_stops.py
     if state.stop_reason is not None:
         return Fail(CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
@@ -165,6 +170,7 @@ def _first_group(ready: tuple[Call, ...]) -> tuple[Call, ...]:
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
     # a final reply that is not a whole answer
+    # guard: tests/kernel/test_stops.py
     if cut_short := CUT_SHORT.get(stop_reason) or (EMPTY if _says_nothing(state) else None):
         return Fail(cut_short)
     # a final reply that passed its judge, or that nobody has judged
@@ -193,10 +199,13 @@ def _broken_limit(state: State) -> Stop | None:
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     usage = state.usage
+    # guard: tests/kernel/test_steps.py
     if limits.max_tokens is not None and usage.total_tokens >= limits.max_tokens:
         return Stop("max_tokens", limits.max_tokens, usage.total_tokens, usage.estimated)
+    # guard: tests/kernel/test_steps.py
     if limits.max_cost is not None and state.spent_cost >= limits.max_cost:
         return Stop("max_cost", limits.max_cost, state.spent_cost, not state.priced)
+    # guard: tests/kernel/test_steps.py
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None

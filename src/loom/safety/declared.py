@@ -1,7 +1,7 @@
 """Checks of what a user declares: a value that cannot mean anything is a ConfigError where it is written.
 
-Each function returns the value, so that it can be checked and kept in one line. ``what`` is how the value is called
-in the message. Texts and mappings are never taken for sequences, nor True and False for numbers.
+Each function returns the value as it is to be kept (a tuple, a float), or raises. ``what`` is how the message calls it.
+Texts and mappings are never taken for sequences, nor True and False for numbers.
 """
 
 from __future__ import annotations
