@@ -7,7 +7,7 @@ seq of the kept event before it. No decisions are made here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
@@ -483,8 +483,3 @@ def decode_event(raw: bytes | str, *, where: str = "the log") -> AnyEvent:
         return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreCorrupted(f"{where} holds an event that cannot be read: {error}") from error
-
-
-def decode_events(raws: Iterable[bytes | str], *, where: str = "the log") -> list[AnyEvent]:
-    """Read many events back, in order."""
-    return [decode_event(raw, where=where) for raw in raws]

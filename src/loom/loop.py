@@ -22,6 +22,7 @@ from .events import (
     ToolRequested,
 )
 from .folds.state import State
+from .folds.stops import TOLD
 from .hitl.base import Human
 from .kernel.budget import Budget
 from .kernel.engine import Engine, Scope
@@ -29,6 +30,7 @@ from .kernel.interrupt import Interrupt
 from .kernel.journal import Journal
 from .kernel.loop import drive
 from .llm.base import LLMProvider, SupportsChat, as_provider
+from .llm.estimates import estimated_tokens
 from .llm.redact import redact_own_logs
 from .llm.registry import ProviderRegistry
 from .loop_events import DoneEvent, TurnEvent, in_harness_words
@@ -52,9 +54,7 @@ else:
 
     StreamedT = TypeVar("StreamedT")
 
-_REPORTED = frozenset(
-    {"stuck", "output_truncated", "content_filter", "refusal", "empty_reply", "reply_paused"}
-)
+_REPORTED = TOLD | {"stuck"}
 """Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
 
 
@@ -228,7 +228,7 @@ class Agent(Generic[StreamedT]):
         engine = Engine(
             provider=self._scrubbed(provider) if governance.redact_outbound else provider,
             outbound=self._scrubbed if governance.redact_outbound else None,
-            estimate=_estimated_tokens,
+            estimate=estimated_tokens,
             model=model,
             instructions=_instructions(config.system_preamble, context),
             tools=tools,
@@ -279,13 +279,6 @@ class Agent(Generic[StreamedT]):
         if not self.config.extra_tools:
             return self._tools
         return ToolRegistry([*self._tools, *self.config.extra_tools])
-
-
-def _estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
-    # Imported when it is wanted: most services count.
-    from .llm.tokens import TokenEstimator
-
-    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 class _TurnLog:

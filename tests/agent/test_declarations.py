@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,9 +13,13 @@ import pytest
 from loom import (
     Agent,
     Files,
+    Generation,
     GovernancePolicy,
+    Instructions,
+    Model,
     PermissionMode,
     PermissionRule,
+    Price,
     Runtime,
     RuntimeLimits,
     SafetyEvaluator,
@@ -24,8 +30,11 @@ from loom import (
     tool,
 )
 from loom.errors import ConfigError
+from loom.llm.limits import Allowance
+from loom.policies.routing import ModelStrengths
 from loom.testing import ScriptedProvider, call
-from loom.types import RunState
+from loom.tools.base import checked_spec
+from loom.types import RunState, ToolRetries, ToolSpec
 
 EFFECTS: list[str] = []
 
@@ -119,7 +128,51 @@ IMPOSSIBLE: dict[str, Callable[[], Any]] = {
     "one tool": lambda: Agent(model="offline", tools=deploy),  # type: ignore[arg-type]
     "tools as text": lambda: Agent(model="offline", tools="deploy"),
     "one capability": lambda: Agent(model="offline", capabilities=Files()),  # type: ignore[arg-type]
+    "tools by name": lambda: _agent_of(MappingProxyType({"deploy": deploy})),
+    "a timeout of text, for a model": lambda: Model.openai("m", timeout="5"),  # type: ignore[arg-type]
+    "a timeout of True": lambda: Model.openai("m", timeout=True),
+    "a deadline of nan": lambda: Model.openai("m", total_timeout=float("nan")),
+    "a time to connect of 0": lambda: Model.openai("m", connect_timeout=0),
+    "retries of text": lambda: Model.openai("m", max_retries="2"),  # type: ignore[arg-type]
+    "retries of True": lambda: Model.openai("m", max_retries=True),
+    "half a request at once": lambda: Model.openai("m", max_concurrent=2.0),  # type: ignore[arg-type]
+    "a window of nothing": lambda: Model.openai("m", context_window=0),
+    "a name that is no text": lambda: Model("openai", 5),  # type: ignore[arg-type]
+    "a name of nothing": lambda: Model("openai", " "),
+    "an address that is no text": lambda: Model.openai("m", api_base=5),  # type: ignore[arg-type]
+    "a key that is no text": lambda: Model.openai("m", api_key=5),  # type: ignore[arg-type]
+    "a variable that is no text": lambda: Model.openai("m", api_key_env=5),  # type: ignore[arg-type]
+    "extensions as text": lambda: Model.openai("m", extensions="x"),  # type: ignore[arg-type]
+    "extensions as a list": lambda: Model("openai", "m", extensions=["x"]),  # type: ignore[arg-type]
+    "certificates of a number": lambda: Model.openai("m", ca_bundle=5),  # type: ignore[arg-type]
+    "certificates of bytes": lambda: Model("openai", "m", ca_bundle=b"x"),  # type: ignore[arg-type]
+    "a price of text": lambda: Price("1", 2),  # type: ignore[arg-type]
+    "a price below nothing": lambda: Price(1, 2, cache_read=-1),
+    "a price of nan": lambda: Price(1, float("nan")),
+    "a temperature of True": lambda: Generation(temperature=True),
+    "a temperature beyond": lambda: Generation(temperature=3),
+    "half a token": lambda: Generation(max_output_tokens=1.0),  # type: ignore[arg-type]
+    "extensions of a generation": lambda: Generation(extensions=[]),  # type: ignore[arg-type]
+    "constraints as text": lambda: Instructions(constraints="be brief"),  # type: ignore[arg-type]
+    "a role that is no text": lambda: Instructions(role=3),  # type: ignore[arg-type]
+    "strength of text": lambda: ModelStrengths(speed="9"),  # type: ignore[arg-type]
+    "an allowance of text": lambda: Allowance(max_concurrent="3"),  # type: ignore[arg-type]
+    "an allowance of half": lambda: Allowance(open_after=2.5),  # type: ignore[arg-type]
+    "a rest of nan": lambda: Allowance(reset_after=float("nan")),
+    "certificates of the web": lambda: Web(ca_bundle=5),  # type: ignore[arg-type]
+    "certificates of a class": lambda: Web(ca_bundle=Path),  # type: ignore[arg-type]
+    "a way out of a number": lambda: Web(proxy=5),  # type: ignore[arg-type]
+    "a limit of inf": lambda: RuntimeLimits(max_cost=float("inf")),
+    "half a call": lambda: RuntimeLimits(max_tool_calls=1.5),  # type: ignore[arg-type]
+    "a tool with a timeout of True": lambda: checked_spec(ToolSpec("t", "", timeout=True)),
+    "a tool with a delay of True": lambda: checked_spec(
+        ToolSpec("t", "", read_only=True, retries=ToolRetries(1, delay=True))
+    ),
 }
+
+
+def _agent_of(tools: Any) -> Agent[str, None]:
+    return Agent(model="offline", tools=tools)
 
 
 async def _async_predicate(name: str, arguments: dict[str, Any]) -> bool:

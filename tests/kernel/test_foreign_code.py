@@ -14,7 +14,7 @@ from stage import Gate, Tool, agent, faults_of_pairing, no_strangers, of_type, s
 
 from loom.agent import Agent
 from loom.errors import LoomError, ProviderError
-from loom.folds.state import CUT_SHORT
+from loom.folds.stops import CUT_SHORT
 from loom.llm.base import LLMProvider, ProviderEvent
 from loom.policies.profile import Runtime, RuntimeLimits
 from loom.runtime.grounds import SessionConfig

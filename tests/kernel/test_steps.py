@@ -160,6 +160,7 @@ def test_a_final_reply(stop: StopReason) -> None:
         (Limits(max_iterations=2), {"iterations": 2}, "max_iterations"),
         (Limits(max_iterations=3), {"iterations": 2, "child_iterations": 1}, "max_iterations"),
         (Limits(max_tokens=10), {"usage": Usage(5, 5)}, "max_tokens"),
+        (Limits(max_cost=0.5), {"spent_cost": 0.5}, "max_cost"),
         (Limits(max_seconds=1.5), {"active_seconds": 1.5}, "max_seconds"),
         (Limits(max_iterations=0), {}, "max_iterations"),
     ],

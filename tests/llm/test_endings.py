@@ -22,6 +22,7 @@ from loom.config.model import Model
 from loom.errors import ConfigError
 from loom.llm.anthropic import AnthropicProvider
 from loom.llm.catalog import ModelInfo, find_model, is_dated, known_models, living
+from loom.llm.catalog_data import MODELS
 from loom.llm.catalog_endings import ENDINGS, SOURCES
 from loom.llm.catalog_names import NOTICE, meaning, stand_in
 from loom.llm.gemini import GeminiProvider
@@ -42,6 +43,10 @@ def asked_for(model: Model, today: date = TODAY, **environ: str) -> str:
     key = dict.fromkeys(VENDORS[model.provider].key_envs, "k")
     name: str = make_provider(model, environ={**key, **environ}, today=today).default_model  # type: ignore[attr-defined]
     return name
+
+
+def test_every_provider_in_the_tables_says_where_its_rows_were_read() -> None:
+    assert {info.provider for info in MODELS} | ENDINGS.keys() == SOURCES.keys()
 
 
 # --- names --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ..errors import ConfigError, OutputInvalid
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
 from ..llm.base import LLMProvider, ModelSettings, takes_settings
+from ..llm.estimates import estimated_tokens
 from ..llm.redact import redact_own_logs
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
@@ -24,7 +25,7 @@ from ..store.memory import InMemorySessionStore
 from ..tools.base import RunContext, ToolHandler
 from ..tools.output import MIN_LIMIT, OutputCap
 from ..tools.registry import ToolRegistry, reachable
-from ..types import ChatMessage, ToolSpec, canonical_json
+from ..types import ToolSpec, canonical_json
 from .models import make_model
 from .output import OutputSpec, shared_spec
 from .toolbox import compile_tools
@@ -101,13 +102,6 @@ def build_engine(declaration: Declaration) -> Engine:
         tool_timeout=runtime.limits.tool_timeout,
         cancel_grace=float(runtime.limits.cancel_grace),
     )
-
-
-def estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int:
-    """The kernel's estimate of tokens. Imported when it is wanted: most services count."""
-    from ..llm.tokens import TokenEstimator
-
-    return TokenEstimator().count(messages, tools=tools).tokens
 
 
 def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:

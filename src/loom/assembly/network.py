@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 
 from ..config.model import Secret
-from ..errors import ConfigError
 from ..safety.network import Network, environment_proxy, read_proxy
 
 
@@ -23,16 +21,10 @@ def make_network(
     if given is None and trust_env:
         given = environment_proxy(url, environ)
     if ca_bundle is not None:
-        check_bundle(ca_bundle)
+        # Imported here: it brings the HTTP client, and who names no file of certificates may never need one.
+        from ..llm.http import tls_context
+
+        tls_context(ca_bundle)
     if given is None and ca_bundle is None:
         return None
     return Network(read_proxy(given) if given is not None else None, ca_bundle)
-
-
-def check_bundle(ca_bundle: str) -> None:
-    """Raise ConfigError unless the file holds certificates in PEM."""
-    try:
-        ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ValueError) as error:  # SSLError is an OSError
-        why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise ConfigError(f"ca_bundle {ca_bundle!r} cannot be read as certificates in PEM: {why}") from None

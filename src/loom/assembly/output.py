@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import ConfigError, OutputInvalid, ToolError
 from ..safety.faults import Fault, report
+from ..safety.lenient import split_fences
 from ..safety.schema import find_stray_booleans
 from ..types import error_text, safe_repr
 
@@ -23,9 +24,6 @@ __all__ = ["OutputSpec", "shared_spec"]
 
 T = TypeVar("T")
 V = TypeVar("V")
-
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
-
 
 _DEEPEST_CHOICE = 8
 """References and choices within each other that are followed to learn how an answer begins."""
@@ -156,7 +154,7 @@ def _json_part(text: str) -> str:
         raise OutputInvalid("The answer is empty. Answer with the JSON value only.")
     if stripped[0] in "{[":
         return stripped
-    fences = [body for language, body in _FENCE.findall(stripped) if language.lower() in ("", "json")]
+    fences = [body for language, body in split_fences(stripped)[0] if language.lower() in ("", "json")]
     if len(fences) > 1:
         raise OutputInvalid(f"The answer holds {len(fences)} code fences. Answer with one JSON value only.")
     return fences[0].strip() if fences else stripped

@@ -1,8 +1,9 @@
 """The table of model vendors: one row each, read by ``providers``. Data only.
 
 A vendor that speaks a known wire is one row: where it is, which variables lead to it, what it does otherwise.
-Addresses, the version of Azure's API and defaults are facts about the world, read in the vendors' documentation in
-autumn 2026. A default is a model that the catalogue knows to live; the tests fail when one is about to end.
+Addresses, the version of Azure's API and defaults are facts about the world, from the vendors' documentation. The
+defaults and MiniMax's address were read again in autumn 2026, the other addresses were not. A default is a model that
+the catalogue knows to live; the tests fail when one is about to end.
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from os import fspath
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..safety.declared import count, flag, seconds, text, texts
+from ..safety.declared import count, file_name, flag, instance, seconds, text, texts
 from ..safety.network import read_proxy
 
 __all__ = ["Files", "Web"]
@@ -76,9 +75,9 @@ class Web:
         seconds("Web(timeout=...)", self.timeout)
         count("Web(max_redirects=...)", self.max_redirects, least=0)
         if self.proxy is not None:
-            read_proxy(self.proxy)
+            read_proxy(instance("Web(proxy=...)", self.proxy, str, "write 'http://host:port'"))
         if self.ca_bundle is not None:
-            object.__setattr__(self, "ca_bundle", fspath(self.ca_bundle))
+            object.__setattr__(self, "ca_bundle", file_name("Web(ca_bundle=...)", self.ca_bundle))
 
     @classmethod
     def enabled(

@@ -7,14 +7,14 @@ no dump and no pickle of a declaration holds one.
 from __future__ import annotations
 
 import hmac
-import math
-from os import PathLike, fspath
-from typing import Any, Literal, Self, TypedDict, TypeGuard, Unpack
+from os import PathLike
+from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..errors import ConfigError
+from ..safety.declared import count, file_name, flag, instance, mapping, number, seconds, several, text
 from ..safety.network import read_proxy
 from ..types import Usage
 
@@ -56,7 +56,8 @@ class Price(Struct, frozen=True, omit_defaults=True):
     """What a million tokens cost, in any one currency, and ``web_search`` what one search of the web costs.
 
     None for the cache means the price of input (for what stays an hour: that of other writes), for sound and
-    pictures that of other input or output. None for searches means that their price is not known.
+    pictures that of other input or output. None for searches means that their price is not known. Raises ConfigError
+    for what is no amount of money.
     """
 
     input: float
@@ -69,6 +70,11 @@ class Price(Struct, frozen=True, omit_defaults=True):
     output_audio: float | None = None
     output_image: float | None = None
     web_search: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) is not None or name in ("input", "output"):
+                number(f"Price {name}", getattr(self, name), least=0)
 
     def cost(self, usage: Usage) -> float | None:
         """What ``usage`` costs. None when it has searches without a price, or what other models used."""
@@ -166,27 +172,24 @@ class Model(Struct, frozen=True, omit_defaults=True):
         _check_network(self)
         if not self.provider or not self.name:
             raise ConfigError("a Model needs a provider and a name, such as Model.openai('gpt-5.6-terra')")
+        _check_words(self)
         if self.api_key is not None and not isinstance(self.api_key, Secret):
             # The one write a frozen value gets, before anyone has seen it.
             _box(self, self.api_key)
-        if "api_key" in self.extensions:
+        if "api_key" in mapping("Model extensions", self.extensions):
             raise ConfigError("extensions go into the request body; pass the key as Model's own api_key")
         if self.prompt_cache not in (None, "5m", "1h"):
             raise ConfigError(f"Model prompt_cache must be '5m' or '1h', not {self.prompt_cache!r}")
         if self.wire not in (None, "chat", "responses"):
             raise ConfigError(f"Model wire must be 'chat' or 'responses', not {self.wire!r}")
         for name in ("timeout", "total_timeout", "connect_timeout"):
-            seconds: float | None = getattr(self, name)
-            if seconds is not None and not 0 < seconds < math.inf:
-                raise ConfigError(f"Model {name} must be seconds above 0, not {seconds!r}")
-        if self.max_concurrent is not None and not _is_count(self.max_concurrent):
-            raise ConfigError(f"Model max_concurrent must be 1 or more, not {self.max_concurrent!r}")
-        if self.max_retries is not None and self.max_retries < 0:
-            raise ConfigError(f"Model max_retries must be 0 or more, not {self.max_retries!r}")
+            if _as_given(self, name) is not None:
+                seconds(f"Model {name}", _as_given(self, name))
+        for name, least in (("max_concurrent", 1), ("max_retries", 0), ("context_window", 1)):
+            if _as_given(self, name) is not None:
+                count(f"Model {name}", _as_given(self, name), least=least)
         if not _is_price(self.price):
             raise ConfigError(f"Model price must be a Price or 'auto', not {self.price!r}")
-        if self.context_window is not None and not _is_count(self.context_window):
-            raise ConfigError(f"Model context_window must be tokens above 0, not {self.context_window!r}")
 
     @property
     def identifier(self) -> str:
@@ -343,7 +346,7 @@ class Model(Struct, frozen=True, omit_defaults=True):
             prompt_cache=options.get("prompt_cache"),
             connect_timeout=options.get("connect_timeout"),
             proxy=options.get("proxy"),
-            ca_bundle=_path(options.get("ca_bundle")),
+            ca_bundle=cast("str | None", options.get("ca_bundle")),
             trust_env=options.get("trust_env", False),
         )
 
@@ -352,8 +355,15 @@ def _box(model: Model, key: str) -> None:
     force_setattr(model, "api_key", Secret(key))
 
 
-def _path(given: str | PathLike[str] | None) -> str | None:
-    return None if given is None else fspath(given)
+def _check_words(model: Model) -> None:
+    """Raise ConfigError for what should be text and is not."""
+    text("Model provider", _as_given(model, "provider"))
+    text("Model name", _as_given(model, "name"))
+    for name in ("api_base", "organization", "api_key_env"):
+        if _as_given(model, name) is not None:
+            instance(f"Model {name}", _as_given(model, name), str)
+    if not isinstance(_as_given(model, "api_key"), Secret | str | None):
+        raise ConfigError("Model api_key must be text or a Secret")
 
 
 def _as_given(model: Model, name: str) -> object:
@@ -375,10 +385,9 @@ def _check_network(model: Model) -> None:
         read_proxy(proxy.reveal())
     elif proxy is not None:
         raise ConfigError(f"Model proxy must be an address such as 'http://host:port', not {proxy!r}")
-    if bundle is not None and not (isinstance(bundle, str) and bundle):
-        raise ConfigError(f"Model ca_bundle must be the name of a file, not {bundle!r}")
-    if not isinstance(trusting, bool):
-        raise ConfigError(f"Model trust_env must be True or False, not {trusting!r}")
+    if bundle is not None:
+        force_setattr(model, "ca_bundle", file_name("Model ca_bundle", bundle))
+    flag("Model trust_env", trusting)
     if model.provider == "offline" and (proxy or bundle or trusting):
         raise ConfigError("the offline model asks nobody: it takes no proxy, ca_bundle or trust_env")
 
@@ -396,31 +405,29 @@ class Generation(Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         heat, limit = self.temperature, self.max_output_tokens
-        if heat is not None and not (_is_number(heat) and 0 <= heat <= 2):
-            raise ConfigError(f"Generation temperature must be a number from 0 to 2, not {heat!r}")
-        if limit is not None and not _is_count(limit):
-            raise ConfigError(f"Generation max_output_tokens must be a whole number above 0, not {limit!r}")
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        if heat is not None:
+            number("Generation temperature", heat, least=0, most=2)
+        if limit is not None:
+            count("Generation max_output_tokens", limit)
+        mapping("Generation extensions", self.extensions)
 
 
 def _is_price(value: object) -> bool:
     return value is None or value == "auto" or isinstance(value, Price)
 
 
-def _is_count(value: object) -> bool:
-    return _is_number(value) and value >= 1 and value % 1 == 0
-
-
 class Instructions(Struct, frozen=True, omit_defaults=True):
-    """A system prompt in pieces. Empty pieces are left out."""
+    """A system prompt in pieces. Empty pieces are left out. Raises ConfigError for pieces that are not text."""
 
     role: str = ""
     style: str = ""
     constraints: list[str] = []
     content: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("role", "style", "content"):
+            instance(f"Instructions {name}", getattr(self, name), str)
+        several("Instructions constraints", self.constraints, str, 'write ["..."], also for a single one')
 
     def render(self) -> str:
         """The prompt: role, style, constraints as bullets, then the content, a blank line between."""

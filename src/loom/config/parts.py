@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 from ..errors import ConfigError
 from ..llm.base import as_provider
+from ..safety.declared import several
 from ..store.base import SessionStore
 from .model import Generation, Instructions, Model
 from .models import AnyModel, FallbackModel, RoutedModel
@@ -53,6 +53,4 @@ def checked_store(store: Any) -> SessionStore:
 
 def checked_list(what: str, given: Any) -> tuple[Any, ...]:
     """Several of something; text and mappings would be taken for their letters and keys."""
-    if isinstance(given, Iterable) and not isinstance(given, str | bytes | dict):
-        return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    raise ConfigError(f"{what} must be a list, not {given!r:.80}; write {what}=[...], also for a single one")
+    return several(what, given, object, f"write {what}=[...], also for a single one")

@@ -41,7 +41,8 @@ from ..types import (
     Usage,
     canonical_json,
 )
-from .state import CUT_SHORT, Call, Phase, State
+from .state import Call, Phase, State
+from .stops import CUT_SHORT
 
 
 def fold(events: Iterable[Event], state: State | None = None) -> State:

@@ -1,4 +1,4 @@
-"""What the events of a run amount to as rows: the one place where they become a RunRecord and a TranscriptRecord.
+"""What the events of a run amount to as rows: a RunRecord and a TranscriptRecord.
 
 Stores fold rows out of their logs with it, and sessions write them with it for stores that keep no log, so that a row
 says the same whoever wrote it, and the same as the run's result. Pure.

@@ -25,9 +25,6 @@ from ..types import (
 )
 from .transcript import Transcript
 
-CUT_SHORT = frozenset(StopReason) - {StopReason.STOP, StopReason.TOOL_USE, StopReason.UNKNOWN}
-"""Ways to stop that leave a reply unfinished; the last of its calls may lack half its arguments."""
-
 
 class Phase(StrEnum):
     """Where one tool call stands. Every call ends in ``FINISHED`` with exactly one result."""

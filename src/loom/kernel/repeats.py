@@ -53,6 +53,7 @@ def retry_of(attempt: Attempt) -> Retry | None:
     """What follows from an attempt that failed; None when its outcome stands."""
     case, error, policy = attempt.case, attempt.error, attempt.case.spec.retries
     failed = case.call.attempt + 1
+    # guard: tests/kernel/test_tool_limits.py
     if policy is None or failed > policy.times or attempt.expired or not _may_pass(error):
         return None
     told = ToolExecutionError(f"Error: {described(error)}")
@@ -66,6 +67,7 @@ def retry_of(attempt: Attempt) -> Retry | None:
 
 def _may_pass(error: BaseException | None) -> TypeGuard[Exception]:
     """Whether trying again may help: a ToolError is the tool's own word, and what was stopped stays stopped."""
+    # guard: tests/kernel/test_tool_limits.py
     if isinstance(error, LoomError):
         return error.retryable is True
     return isinstance(error, Exception)

@@ -11,6 +11,7 @@ from itertools import takewhile
 from msgspec import Struct
 
 from ..folds.state import Call, Phase, State
+from ..folds.stops import CUT_SHORT, EMPTY
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS
 from ..types import ErrorInfo, RunState, StopReason
@@ -99,6 +100,7 @@ def next_step(state: State) -> Step:
     if state.ending:
         return _end(state)
     # questions whose time is up
+    # guard: tests/kernel/test_expiry.py
     if state.requests and (expired := state.expired):
         return Expire(expired)
     if state.calls:
@@ -107,6 +109,7 @@ def next_step(state: State) -> Step:
     if state.requests:
         return Await()
     # the same failure, again and again
+    # guard: tests/kernel/test_steps.py
     if state.streak >= STUCK_AFTER:
         return Fail(ErrorInfo("stuck", f"the same tool calls failed {state.streak} times in a row"))
     if state.stop_reason is not None:
@@ -124,9 +127,11 @@ def _end(state: State) -> Step:
     if unsettled := state.unsettled:
         return Settle(unsettled)
     # a cancel
+    # guard: tests/kernel/test_steps.py
     if state.cancelling:
         return Finish(RunState.CANCELLED, cancelled_error(state.cancel_reason))
     # an error
+    # guard: tests/kernel/test_steps.py
     if state.error is not None:
         return Finish(RunState.FAILED, state.error)
     # a limit reached
@@ -135,8 +140,9 @@ def _end(state: State) -> Step:
 
 def _go_on_with_calls(state: State) -> Step:
     # calls of a reply that was cut short
+    # guard: tests/kernel/test_stops.py
     if state.stop_reason is not None:
-        return Fail(_CUT_SHORT[state.stop_reason])
+        return Fail(CUT_SHORT[state.stop_reason])
     # calls that a dead process had started
     # guard: tests/kernel/test_steps.py
     if started := state.in_phase(Phase.STARTED):
@@ -164,7 +170,8 @@ def _first_group(ready: tuple[Call, ...]) -> tuple[Call, ...]:
 
 def _go_on_with_reply(state: State, stop_reason: StopReason) -> Step:
     # a final reply that is not a whole answer
-    if cut_short := _CUT_SHORT.get(stop_reason) or (_EMPTY if _says_nothing(state) else None):
+    # guard: tests/kernel/test_stops.py
+    if cut_short := CUT_SHORT.get(stop_reason) or (EMPTY if _says_nothing(state) else None):
         return Fail(cut_short)
     # a final reply that passed its judge, or that nobody has judged
     return Finish(RunState.COMPLETED) if state.judged else Judge()
@@ -177,20 +184,12 @@ def _says_nothing(state: State) -> bool:
     return not (state.output.strip() or shown)
 
 
-_CUT_SHORT = {
-    StopReason.LENGTH: ErrorInfo("output_truncated", "the reply was cut at the model's output limit"),
-    StopReason.CONTEXT_FULL: ErrorInfo("context_overflow", "the reply was cut: the model's window is full"),
-    StopReason.CONTENT_FILTER: ErrorInfo("content_filter", "the model service withheld the reply"),
-    StopReason.REFUSAL: ErrorInfo("refusal", "the model refused to answer"),
-    StopReason.PAUSED: ErrorInfo("reply_paused", "the model service paused its reply again and again"),
-}
 PRICE_UNKNOWN = ErrorInfo(
     "config",
     "max_cost cannot be held: what a model call cost is not known. Pass Model(..., price=Price(...)) to every "
     "model of the agent and of its children, or run without max_cost",
 )
 """Why a run with a limit on money does not go on after a reply without a price."""
-_EMPTY = ErrorInfo("empty_reply", "the model replied with nothing", retryable=True)
 
 
 def _broken_limit(state: State) -> Stop | None:
@@ -200,10 +199,13 @@ def _broken_limit(state: State) -> Stop | None:
     if limits.max_iterations is not None and spent_iterations >= limits.max_iterations:
         return Stop("max_iterations", limits.max_iterations, spent_iterations)
     usage = state.usage
+    # guard: tests/kernel/test_steps.py
     if limits.max_tokens is not None and usage.total_tokens >= limits.max_tokens:
         return Stop("max_tokens", limits.max_tokens, usage.total_tokens, usage.estimated)
+    # guard: tests/kernel/test_steps.py
     if limits.max_cost is not None and state.spent_cost >= limits.max_cost:
         return Stop("max_cost", limits.max_cost, state.spent_cost, not state.priced)
+    # guard: tests/kernel/test_steps.py
     if limits.max_seconds is not None and state.active_seconds >= limits.max_seconds:
         return Stop("max_seconds", limits.max_seconds, state.active_seconds)
     return None

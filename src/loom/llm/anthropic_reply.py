@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw
 
+from ..folds.stops import CUT
 from ..safety.display import encodable, whole_escapes
+from ..safety.sources import each_once
 from ..types import ChatResponse, OpaquePart, Source, StopReason, ThinkingPart
 from .anthropic_events import (
     Block,
@@ -31,8 +33,8 @@ from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaE
 from .encoding import is_object
 from .failures import FailureReader
 from .reply_calls import once
-from .sources import each_once, of_block, sources_in
-from .stops import CUT, later, stop_of
+from .sources import of_block, sources_in
+from .stops import later, stop_of
 from .untyped import as_dict, as_text, is_dict, is_list
 from .usage import of_anthropic
 

@@ -18,10 +18,10 @@ from .catalog import ModelInfo
 
 
 class FactSource(NamedTuple):
-    """Where the rows of a provider were read, and on which day they were last compared with it."""
+    """Where the rows of a provider were read, and on which day they were last compared with it; None is never."""
 
     page: str
-    checked: date
+    checked: date | None
 
 
 class Ending(NamedTuple):
@@ -52,6 +52,9 @@ SOURCES: Mapping[str, FactSource] = {
     "fireworks": _SOLD,
     "zai": _SOLD,
 }
+
+_NOWHERE = FactSource("", None)
+"""Of a provider that is missing above, which the tests do not let pass."""
 
 _CLAUDE_4 = date(2026, 6, 15)
 _GPT_4 = date(2026, 10, 23)
@@ -147,7 +150,7 @@ def with_endings(models: Iterable[ModelInfo]) -> Iterator[ModelInfo]:
 
 def _completed(info: ModelInfo) -> ModelInfo:
     ending = ENDINGS.get(info.provider, {}).get(info.name, Ending(None, None))
-    source = SOURCES[info.provider]
+    source = SOURCES.get(info.provider, _NOWHERE)
     return replace(
         info,
         retires=ending.retires,

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Unpack
 
 import msgspec
 
-from ..errors import AuthenticationError, ConfigError
+from ..errors import AuthenticationError
+from ..safety.declared import count
 from .embedding_base import EmbeddingProvider
 from .encoding import encode
 from .limits import Allowance
@@ -49,8 +50,7 @@ class HTTPEmbeddings(HTTPService, EmbeddingProvider):
         api_key: str | None,
         **service: Unpack[ServiceOptions],
     ) -> None:
-        if dim < 1:
-            raise ConfigError(f"dim is the length of the vectors and must be 1 or more, not {dim!r}")
+        count("dim, the length of the vectors,", dim)
         allowance = service.get("allowance") or Allowance(max_concurrent=AT_ONCE)
         service["allowance"] = allowance
         super().__init__(base_url, api_key, timeout, **service)

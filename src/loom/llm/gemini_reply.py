@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from ..folds.stops import CUT
+from ..safety.sources import each_once
 from ..types import (
     AudioPart,
     ChatMessage,
@@ -31,9 +33,8 @@ from .gemini_contents import ORIGIN
 from .gemini_parts import fault_of_part, says_nothing
 from .halves import compact, reader
 from .reply_calls import CallIds, once
-from .sources import each_once
 from .sources import of_gemini as sources_of_gemini
-from .stops import CUT, later, stop_of
+from .stops import later, stop_of
 from .untyped import as_dict, as_text
 from .usage import of_gemini
 

@@ -1,4 +1,4 @@
-"""Characters that a service cut in two: half of a surrogate pair ends one delta, the other begins the next.
+"""Halves of characters that a service cut in two: one half of a surrogate pair ends a delta, the other begins the next.
 
 JSON may say a character as two escapes, and what cuts text between them sends halves, which are no text yet. They
 are decoded as they are here (a lone surrogate, as Python has it), joined where two of them meet, and shown only when

@@ -256,11 +256,15 @@ _usual_timeout = lru_cache(maxsize=64)(_timeout)
 
 @lru_cache(maxsize=16)
 def tls_context(ca_bundle: str) -> ssl.SSLContext:
-    """What trusts ``ca_bundle`` and nobody else; one a file, for connections are pooled by it."""
+    """What trusts ``ca_bundle`` and nobody else; one a file, for connections are pooled by it.
+
+    Raises ConfigError unless the file holds certificates in PEM.
+    """
     try:
         return ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ValueError):  # SSLError is an OSError
-        raise ConfigError(f"ca_bundle {ca_bundle!r} cannot be read as certificates in PEM") from None
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise ConfigError(f"ca_bundle {ca_bundle!r} cannot be read as certificates in PEM: {why}") from None
 
 
 def _bury_dead_loops() -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
-from ..errors import ConfigError, LoomError, ProviderUnavailableError
+from ..errors import LoomError, ProviderUnavailableError
+from ..safety.declared import count, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,9 @@ class Allowance:
 
     def __post_init__(self) -> None:
         for name in ("max_concurrent", "open_after"):
-            value: int | None = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be 1 or more, or None, not {value!r}")
-        if self.reset_after < 0:
-            raise ConfigError(f"reset_after must be 0 seconds or more, not {self.reset_after!r}")
+            if getattr(self, name) is not None:
+                count(name, getattr(self, name))
+        number("reset_after", self.reset_after, least=0)
 
 
 class Gate:

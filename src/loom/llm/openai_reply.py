@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ..folds.stops import CUT
+from ..safety.sources import each_once
 from ..types import AudioPart, ChatMessage, ChatResponse, ImagePart, Source, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent
 from .encoding import encode, is_object
@@ -22,9 +24,9 @@ from .halves import reader
 from .openai_calls import Call, Calls, Slot
 from .openai_reasoning import ORIGIN, ReasoningDetails
 from .reply_calls import once
-from .sources import each_once, sources_in
 from .sources import of_chat as sources_of_chat
-from .stops import CUT, later, stop_of
+from .sources import sources_in
+from .stops import later, stop_of
 from .untyped import as_dict, as_list, as_text, is_dict, is_list
 from .usage import of_chat
 

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..folds.stops import CUT
+from ..safety.sources import each_once
 from ..types import ChatMessage, ChatResponse, StopReason
 from .base import ContentDeltaEvent, ProviderEvent, ReplyBuilder, ThinkingDeltaEvent, ToolCallDeltaEvent
 from .encoding import encode, is_object
@@ -21,9 +23,9 @@ from .failures import FailureReader
 from .halves import reader
 from .openai_items import ORIGIN, add_items, fault_of_item, refuses, texts_of
 from .reply_calls import CallIds, argument_text, once
-from .sources import each_once, sources_in
 from .sources import of_response as sources_of_response
-from .stops import CUT, stop_of
+from .sources import sources_in
+from .stops import stop_of
 from .untyped import as_dict, as_text, is_dict, is_list
 from .usage import of_response
 

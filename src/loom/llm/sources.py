@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ..safety.display import encodable
@@ -26,16 +25,6 @@ def source_in(said: Any) -> Source | None:
 def sources_in(said: Any) -> list[Source]:
     """The sources that a list tells."""
     return [source for item in as_list(said) if (source := source_in(item)) is not None]
-
-
-def each_once(sources: Iterable[Source]) -> tuple[Source, ...]:
-    """Sources in the order they were first told, each once, with the title and text that any telling of it had."""
-    found: dict[tuple[str, str], Source] = {}
-    for source in sources:
-        key = (source.url, "" if source.url else source.title)
-        known = found.get(key)
-        found[key] = source if known is None else known.filled(source)
-    return tuple(found.values())
 
 
 def _first(told: dict[str, Any], names: tuple[str, ...]) -> str:

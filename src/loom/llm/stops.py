@@ -1,16 +1,12 @@
-"""Why a reply stopped, in our words, and which of those reasons no tool call outvotes."""
+"""Why a reply stopped, in our words. What each of them means is ``folds/stops.py``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
+from ..folds.stops import WITHDRAWN
 from ..types import StopReason
-
-WITHDRAWN = frozenset({StopReason.CONTENT_FILTER, StopReason.REFUSAL})
-"""The service takes the reply back: nothing may follow from it, least of all a tool call in it."""
-CUT = WITHDRAWN | {StopReason.LENGTH, StopReason.CONTEXT_FULL}
-"""The reply may end in half a call, and its whole calls are not run either."""
 
 # Services and gateways make up words for their filters: data_inspection_failed, content_filter: SAFETY, ...
 _FILTERED = re.compile(

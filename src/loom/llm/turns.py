@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..safety.calls import one_each
+from ..safety.sources import each_once
 from ..types import (
     CallPart,
     ChatMessage,
@@ -22,7 +23,6 @@ from ..types import (
     ToolCall,
     Usage,
 )
-from .sources import each_once
 
 MAX_PAUSES = 8
 """How often one reply is asked on. Services pause after about ten steps of theirs, so this is many."""

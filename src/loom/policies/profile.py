@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import Any
 
 from ..errors import ConfigError
-from ..safety.declared import count, instance, mapping, seconds, several, text
+from ..safety.declared import count, instance, mapping, number, seconds, several, text
 from ..safety.permissions import PermissionMode
 from ..safety.veto import SafetyRule
 from ..types import Limits
@@ -52,13 +51,12 @@ class RuntimeLimits:
 
     def _limit(self, name: str, *, whole: bool, least: int) -> None:
         """Check one limit. A run with nothing to spend could not even begin, so nothing is not a limit."""
-        value: Any = getattr(self, name)
-        if value is None:
+        given: Any = getattr(self, name)
+        if given is None:
             return
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
-        if not number or (value < least if whole else value == 0):
-            bound = f"of at least {least}" if whole else "above 0"
-            raise ConfigError(f"{name} must be a number {bound}, or None for no limit, not {value!r:.80}")
+        value = number(f"{name} (None is no limit)", given, least=least)
+        if not whole and value == 0:
+            raise ConfigError(f"{name} must be above 0, or None for no limit")
         if whole and value != int(value):
             raise ConfigError(f"{name} must be a whole number, not {value!r:.80}")
         object.__setattr__(self, name, int(value) if whole else float(value))

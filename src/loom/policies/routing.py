@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from ..errors import ConfigError
+from ..safety.declared import number
 
 READ_CHARS = 8_000
 """How much of a text is read: what it is about stands at its beginning, and the work stays bounded."""
@@ -50,10 +50,7 @@ class ModelStrengths(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            value: object = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 10
-            if not number:
-                raise ConfigError(f"ModelStrengths {name} must be a number from 1 to 10, not {value!r}")
+            number(f"ModelStrengths {name}", getattr(self, name), least=1, most=10)
 
     def score(self, category: MessageCategory) -> float:
         """How well the model suits ``category``: ten times its strength there, plus ``10 - cost``.

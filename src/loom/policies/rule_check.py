@@ -43,6 +43,7 @@ def check_rules(policy: GovernancePolicy, specs: Sequence[ToolSpec]) -> list[Rul
 
 def refuse_idle_rules(findings: Iterable[RuleCheck]) -> None:
     """Raise ConfigError for the rules that would guard nothing."""
+    # guard: tests/agent/test_declarations.py
     if faults := [
         f"{found.kind} ({found.rule}): {found.problem}" for found in findings if found.level == "error"
     ]:
@@ -79,13 +80,16 @@ def _fault(
     """Why the rule would guard nothing, or not what it seems to; empty when it does."""
     known = list(dict.fromkeys(spec.name for spec in specs))
     for name in names:
+        # guard: tests/agent/test_declarations.py
         if known and not is_pattern(name) and name not in known:
             return f"there is no tool {name!r}, only {', '.join(known)}{_meant(name, known)}"
     for argument in arguments:
+        # guard: tests/agent/test_declarations.py
         if touched and not any(_takes(spec, argument) for spec in touched):
             given = sorted({name for spec in touched for name in _parameters(spec) or ()})
             tools, there = ", ".join(spec.name for spec in touched), ", ".join(given) or "no arguments"
             return f"{tools} has no argument {argument!r}, but {there}{_meant(argument, given)}"
+    # guard: tests/agent/test_declarations.py
     if unclear and not is_pattern(names[0]) and any(unclear in (_parameters(spec) or ()) for spec in touched):
         return (
             f"{names[0]} has an argument called {unclear!r}: to match it write arguments={{{unclear!r}: ...}}, "

@@ -14,6 +14,7 @@ from ..folds.records import artifacts_of, beginning, messages_of
 from ..folds.state import State
 from ..requests import Request
 from ..safety.media import MEDIA_PARTS, MediaPart
+from ..safety.sources import each_once
 from ..types import Artifact, ChatMessage, ErrorInfo, Keyed, Role, RunState, Source, Usage
 
 
@@ -68,11 +69,7 @@ class RunResult(Struct, Keyed, Generic[OutputT], frozen=True, kw_only=True):
     @property
     def sources(self) -> tuple[Source, ...]:
         """What the replies say they rest on, in order, each once."""
-        found: dict[tuple[str, str], Source] = {}
-        for source in (source for message in self.messages for source in message.sources):
-            key = (source.url, "" if source.url else source.title)
-            found[key] = found[key].filled(source) if key in found else source
-        return tuple(found.values())
+        return each_once(source for message in self.messages for source in message.sources)
 
     @property
     def ok(self) -> bool:

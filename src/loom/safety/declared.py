@@ -1,6 +1,7 @@
 """Checks of what a user declares: a value that cannot mean anything is a ConfigError where it is written.
 
-Each function returns the value, so that it can be checked and kept in one line.
+Each function returns the value as it is to be kept (a tuple, a float), or raises. ``what`` is how the message calls it.
+Texts and mappings are never taken for sequences, nor True and False for numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def several(what: str, value: Any, kind: type[T], hint: str = "") -> tuple[T, ..
     """A sequence of ``kind`` as a tuple. Text is refused: it would be taken for its letters."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         instead = f"; {hint}" if hint else ""
-        raise ConfigError(f"{what} must be a sequence of {kind.__name__}, not {value!r:.80}{instead}")
+        kinds = "" if kind is object else f" of {kind.__name__}"
+        raise ConfigError(f"{what} must be a sequence{kinds}, not {value!r:.80}{instead}")
     return tuple(instance(f"each of {what}", one, kind, hint) for one in value)  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -48,6 +50,22 @@ def text(what: str, value: Any) -> str:
     return cast("str", value)
 
 
+def number(what: str, value: Any, *, least: float = -inf, most: float = inf) -> int | float:
+    """A finite number from ``least`` to ``most``."""
+    if _is_number(value) and least <= value <= most and abs(value) < inf:
+        return cast("int | float", value)
+    low, high = (f" from {least:g}" if least > -inf else "", f" to {most:g}" if most < inf else "")
+    raise ConfigError(f"{what} must be a number{low}{high}, not {value!r:.80}")
+
+
+def file_name(what: str, value: Any) -> str:
+    """The name of a file, given as text or as a path."""
+    name: Any = value.__fspath__() if hasattr(value, "__fspath__") and not isinstance(value, type) else value
+    if isinstance(name, str) and name.strip():
+        return name
+    raise ConfigError(f"{what} must be the name of a file, not {value!r:.80}")
+
+
 def flag(what: str, value: Any) -> bool:
     """True or False and nothing that merely counts as one."""
     return instance(what, value, bool, "write True or False")
@@ -63,12 +81,7 @@ def word(what: str, value: Any, known: Iterable[str]) -> str:
 
 def seconds(what: str, value: Any, *, endless: bool = False) -> float:
     """A positive number of seconds; with ``endless`` it may be infinite."""
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value > 0
-        and (endless or value < inf)
-    ):
+    if _is_number(value) and value > 0 and (endless or value < inf):
         return float(value)
     raise ConfigError(f"{what} must be a positive number of seconds, not {value!r:.80}")
 
@@ -78,6 +91,10 @@ def count(what: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise ConfigError(f"{what} must be a whole number of at least {least}, not {value!r:.80}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def function(what: str, value: Any) -> Callable[..., Any]:

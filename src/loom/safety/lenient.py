@@ -24,7 +24,7 @@ import msgspec
 from .json_kinds import is_array, is_object
 from .schema import Fitting, TooCostly, resolve
 
-__all__ = ["loose_json", "mended"]
+__all__ = ["loose_json", "mended", "split_fences"]
 
 Schema = dict[str, Any]
 
@@ -33,7 +33,7 @@ _MAX_TEXT = 100_000
 _MAX_DEPTH = 32
 _MAX_BITS = 256
 """Of an integer that is read as text: more than any id has, and far below what Python refuses to spell out."""
-_FENCE = re.compile(r"\s*```[ \t]*\w*[ \t]*\r?\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*(\w*)")
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 _INTEGER = re.compile(r"[+-]?[0-9][0-9_]{0,40}(?:\.0{0,20})?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -55,14 +55,41 @@ def loose_json(text: str) -> Any:
     """What JSON text says that is not quite JSON. Raises ValueError for text of which that cannot be told."""
     if len(text) > _MAX_TEXT:
         raise ValueError("the text is too long")
-    fenced = _FENCE.fullmatch(text)
-    body = (fenced[1] if fenced else text).strip().removeprefix("\ufeff")
+    fences, beside = split_fences(text)
+    alone = len(fences) == 1 and not beside.strip()
+    body = (fences[0][1] if alone else text).strip().removeprefix("\ufeff")
     for candidate in (body, _TRAILING_COMMA.sub(lambda found: found[1] or "", body)):
         try:
             return msgspec.json.decode(candidate)
         except (ValueError, RecursionError):
             continue
     return _python_literal(body)
+
+
+def split_fences(text: str) -> tuple[list[tuple[str, str]], str]:
+    """The code fences in ``text``, each as its language and what it holds, and the text beside them.
+
+    A fence that is not closed is text. Takes time that grows with the text alone.
+    """
+    fences: list[tuple[str, str]] = []
+    beside: list[str] = []
+    language: str | None = None
+    held: list[str] = []
+    for line in text.split("\n"):
+        if language is None:
+            opening = _FENCE.fullmatch(line.strip())
+            if opening is None:
+                beside.append(line)
+            else:
+                language, held = opening[1], []
+        elif line.rstrip().endswith("```"):
+            fences.append((language, "\n".join([*held, line.rstrip()[:-3]])))
+            language = None
+        else:
+            held.append(line)
+    if language is not None:
+        beside += ["```" + language, *held]
+    return fences, "\n".join(beside)
 
 
 def _python_literal(text: str) -> Any:

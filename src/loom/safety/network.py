@@ -42,10 +42,9 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Connection settings of one service.
+    """The way to one service: through which proxy, and whom to trust there.
 
-    ``ca_bundle`` is a file of certificates (PEM): who is signed by one of these is who it says, in place of the
-    system's list.
+    ``ca_bundle`` is a file of certificates (PEM) that are trusted in place of the system's. None is the usual way.
     """
 
     proxy: Proxy | None = None

@@ -1,4 +1,4 @@
-"""Sessions in one SQLite database, the durable default. The queries are here, the schema is beside it."""
+"""Sessions in one SQLite database, the durable default: what each operation does to its log, outputs and leases."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class Merging:
         if self._state()[0]:
             # Asked again: the log may have been begun by another opener meanwhile, and by no one else, since whoever
             # finds it gone writes nothing.
+            # guard: tests/store/test_sqlite_store.py
             if not had_log and not has_log(path):
                 raise StoreCorrupted(
                     f"{path} lacks what was written last: its write-ahead log {path}-wal is gone. Put it back beside "

@@ -15,7 +15,7 @@ from ..errors import LoomError, ProviderError
 from ..llm.base import LLMProvider, ModelSettings, ProviderEvent, as_provider, secrets_of
 from ..llm.redact import Scrubber
 from ..llm.scrubbed import close, given
-from ..types import ChatMessage, ChatResponse, ToolSpec
+from ..types import ChatMessage, ChatResponse, ToolSpec, describe_error
 from .recorded import Exchange, RecordedError, append, begin, make_scrubber, plain_request, timeless
 
 
@@ -123,7 +123,7 @@ class RecordingProvider(LLMProvider):
 def _recorded(error: Exception) -> RecordedError:
     if not isinstance(error, LoomError):
         # Providers raise our errors; what else they raise is what the kernel makes of it.
-        error = ProviderError(f"the provider failed: {type(error).__name__}: {error}")
+        error = ProviderError(f"the provider failed: {describe_error(error)}")
     return RecordedError(
         replace(error.info(), cause=None),
         getattr(error, "provider_code", None),

@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from .._generics import DepsT
 from ..errors import ConfigError, StoreError, ToolPermissionError
@@ -182,7 +182,7 @@ def checked_spec(spec: object) -> ToolSpec:
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise ConfigError(f"{name}: its parameters must be a JSON Schema of type object")
     timeout: Any = spec.timeout
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
         raise ConfigError(f"{name}: its timeout must be a positive number of seconds, not {timeout!r}")
     if spec.read_only and spec.destructive:
         raise ConfigError(f"{name}: a tool is either read_only or destructive, not both")
@@ -202,12 +202,16 @@ def _check_limits(spec: ToolSpec) -> None:
             f"{spec.name}: retries must be a whole number from 1, or ToolRetries(...), not {retries!r}"
         )
     waits: tuple[Any, ...] = (retries.delay, retries.factor, retries.longest)
-    if not all(isinstance(wait, int | float) and 0 <= wait < math.inf for wait in waits):
+    if not all(_is_number(wait) and 0 <= wait < math.inf for wait in waits):
         raise ConfigError(f"{spec.name}: delay, factor and longest of its retries must be numbers from 0")
     if not spec.repeatable:
         raise ConfigError(
             f"{spec.name}: retries repeat its effect; declare it read_only or idempotent if that does no harm"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class SpecFacts:
@@ -304,17 +308,3 @@ class ToolHandler(ABC):
     @abstractmethod
     async def invoke(self, args: dict[str, Any]) -> ToolResult:
         """Do the work. ``args`` fit the schema. Raise ToolError (or anything) to report a failure."""
-
-
-@runtime_checkable
-class ContextualToolHandler(Protocol):
-    """A handler that wants to know the run it serves."""
-
-    @property
-    def tool(self) -> ToolSpec:
-        """See ToolHandler."""
-        ...
-
-    async def invoke_in_context(self, args: dict[str, Any], context: ToolContext[Any]) -> ToolResult:
-        """Do the work, knowing where."""
-        ...

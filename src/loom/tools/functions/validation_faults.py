@@ -61,7 +61,7 @@ def validated(
         faults = _faults_of(error, sent, names)
     except BaseException as error:  # nothing here is awaited, so even a cancellation is the validator's own
         logger.warning("a validator failed", exc_info=True)
-        faults = _located(error, validate, sent, context) or [_raised((), error, sent)]
+        faults = _located(validate, sent, context) or [_raised((), error, sent)]
     # Raised here, not above: what a validator said may hold a secret, and the cause of an error is kept with it.
     raise Misfit(faults)
 
@@ -72,7 +72,7 @@ def _faults_of(error: ValidationError, sent: object, names: Sequence[str]) -> li
     return read_faults(error, sent, names)
 
 
-def _located(error: BaseException, validate: Validate, sent: object, context: object) -> list[Fault]:
+def _located(validate: Validate, sent: object, context: object) -> list[Fault]:
     """The faults of the values that make a validator raise, found by validating one at a time."""
     if not is_object(sent) or len(sent) > _MOST_LOOKED_AT:
         return []

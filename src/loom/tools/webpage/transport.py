@@ -30,6 +30,7 @@ from yarl import URL
 from ...errors import ToolError, ToolExecutionError, ToolPermissionError, ToolTimeoutError
 from ...safety.network import Network, Proxy
 from ...safety.urls import ParsedUrl, UrlPolicy, check_redirect, check_url, is_public_address
+from ...types import describe_error
 from .body import ACCEPTED_ENCODINGS, Inflater, is_text_type, split_type
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -269,4 +270,4 @@ class _Guard(AbstractResolver):
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"
+    return describe_error(error)[:300]
