@@ -65,8 +65,10 @@ class AgentConfig(Generic[StreamedT]):
     ``on_before_turn(messages)`` may return other messages, ``choose_model(messages)`` a model id,
     ``before_llm_call(messages)`` the messages of this one call; when one of them raises, the turn ends with
     HookFailed. ``on_tool_result(ToolCall, text)``, ``on_event(kind, payload)`` and ``on_after_turn(turn)``
-    watch; what they raise is logged. ``serialize_event(event)`` wraps what a stream yields;
-    ``limit_message_builder(max_iterations)`` words the reply of a turn that ran out.
+    watch; what they raise is logged. The kinds of ``on_event`` are ``turn_start`` (``num_messages``), ``stream_start``
+    (``model``, ``num_messages``) and ``stream_error`` (``phase``, ``error``).
+    ``serialize_event(event)`` wraps what a stream yields; ``limit_message_builder(max_iterations)`` words the reply
+    of a turn that ran out.
 
     ``affirmatives`` and ``negatives`` are the words, in small letters, that count as a bare yes or no (None: some
     English ones, an empty set: none). Where the user says nothing but such a word after a question of the
@@ -378,7 +380,7 @@ def _with_turn(error: LoomError, turn: AgentTurn) -> LoomError:
 def _conversation(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The conversation as a list of its own. Raises ConfigError for what is none."""
     given: object = messages
-    if isinstance(given, Iterable) and not isinstance(given, ChatMessage):
+    if isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         said: list[ChatMessage] = list(messages)
         if given != "" and all(isinstance(one, ChatMessage) for one in said):  # pyright: ignore[reportUnnecessaryIsInstance]
             return said
