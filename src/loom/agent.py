@@ -212,6 +212,7 @@ class Agent(Generic[OutputT, DepsT]):
             description=description,
             scratch=self._scratch_store,
             within=self._reach,
+            checks=self._checks,
             reader=None if parameters is None else self._task_type(parameters, name),
         )
 
@@ -222,14 +223,17 @@ class Agent(Generic[OutputT, DepsT]):
         return TaskType(parameters, name)
 
     def check(self) -> list[RuleCheck]:
-        """What each rule and veto of this agent touches, and whether it guards anything. Asks no model, needs no key.
+        """What each rule and veto touches, of this agent and of those it calls as tools. Asks no model, needs no key.
 
         Rows of the level ``error`` keep a run from beginning; those of the level ``warning`` guard nothing yet.
         Raises ConfigError for tools that cannot be put together.
         """
-        from .policies.rule_check import check_rules
+        return self._checks(set())
 
-        return check_rules(self.runtime.governance, self._reach(None))
+    def _checks(self, seen: set[int]) -> list[RuleCheck]:
+        from .assembly.build import all_checks
+
+        return all_checks(self.runtime.governance, self.tools, self._capabilities, seen)
 
     def _reach(self, seen: set[int] | None) -> Sequence[ToolSpec]:
         from .assembly.build import tool_specs

@@ -236,10 +236,19 @@ def test_review_a_rules_may_name_what_only_a_child_has() -> None:
     assert (found.level, found.touches) == ("ok", ("refund",))
 
 
+async def test_review_a_a_childs_idle_rule_keeps_the_parents_run_from_beginning() -> None:
+    grandchild = _agent(deploy, **_rules(PermissionRule.deny("deplyo"))).as_tool(name="low", description="d")
+    child = _agent(grandchild).as_tool(name="helper", description="helps")
+    parent = _agent(child)
+    assert [(row.level, row.rule) for row in parent.check()] == [("error", "deny deplyo")]
+    with pytest.raises(ConfigError, match="did you mean 'deploy'"):
+        await parent.run("go")
+
+
 def test_review_a_agents_that_call_each_other_can_be_checked() -> None:
     one = _agent(deploy, **_rules(PermissionRule.deny("deploy")))
     one.tools = (*one.tools, one.as_tool(name="self", description="itself"))
-    assert [row.level for row in one.check()] == ["ok"]
+    assert {row.level for row in one.check()} == {"ok"}
 
 
 async def test_review_a_the_context_of_a_run_is_a_run_context() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from stage import Clock, Tool, agent, faults_of_pairing, of_type, soon, types
 
 from loom.agent import Agent
-from loom.errors import RequestClosed
+from loom.errors import ConfigError, RequestClosed
 from loom.policies.governance import GovernancePolicy
 from loom.requests import Answer, Request
 from loom.safety.hooks import HookOutcome
@@ -301,16 +301,6 @@ async def test_a_tool_that_changes_between_yes_and_run_is_asked_about_again() ->
     assert again.state is RunState.WAITING
 
 
-async def test_a_tool_that_vanished_is_an_error_not_a_crash() -> None:
-    store = InMemorySessionStore()
-    first, _ = _wiper(session_store=store)
-    waiting = await _waiting(first)
-    second = agent(["end"], Tool("other"), session_store=store)
-    result = await soon(second.session("s").resume(None, [waiting.pending[0].approve()]).wait())
-    assert result.ok
-    assert of_type(result.events, "tool.finished")[0].error.code == "tool_not_found"
-
-
 async def test_arguments_edited_by_a_gate_are_the_ones_shown_and_run() -> None:
     built, d = _wiper()
     built.on("before_tool", lambda **_: HookOutcome.edit(path="/edited"))
@@ -513,3 +503,18 @@ async def test_review_l_a_rule_that_came_after_the_question_still_denies() -> No
     result = await soon(stricter.session("s").resume(answers=[request.approve(by="ana")]))
     assert d.entered == []
     assert [denied.result.text.endswith("frozen") for denied in result.denied] == [True]
+
+
+@pytest.mark.parametrize("word", ["approve", "deny"])
+async def test_an_agent_that_has_lost_the_tool_does_not_use_up_the_answer(word: str) -> None:
+    store = InMemorySessionStore()
+    d = Tool("d", destructive=True)
+    waiting = await soon(agent([call("d"), "end"], d, session_store=store).session("s").run("go"))
+    answer = getattr(waiting.pending[0], word)()
+    without = agent(["end"], session_store=store).session("s")
+    with pytest.raises(ConfigError, match="no tool 'd'"):
+        await soon(without.resume(answers=answer).wait())
+    again = agent(["end"], d, session_store=store).session("s")
+    assert [request.id for request in await again.pending()] == [waiting.pending[0].id]
+    assert (await soon(again.resume(answers=answer).wait())).ok
+    assert len(d.entered) == (word == "approve")

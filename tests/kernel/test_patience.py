@@ -52,7 +52,9 @@ class Stubborn(LLMProvider):
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("how", ["limit", "cancel"])
-async def test_review_f5_a_provider_that_swallows_cancellation_does_not_hold_the_run(how: str, streams: bool) -> None:
+async def test_review_f5_a_provider_that_swallows_cancellation_does_not_hold_the_run(
+    how: str, streams: bool
+) -> None:
     provider = Stubborn(streams)
     options = _short(max_seconds=0.05) if how == "limit" else _short()
     session = Agent(model=provider, **options).session("s")

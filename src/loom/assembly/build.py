@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..llm.base import LLMProvider, ModelSettings, takes_settings
 from ..llm.redact import redact_own_logs
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
-from ..policies.rule_check import check_rules, refuse_idle_rules
+from ..policies.rule_check import RuleCheck, check_rules, refuse_idle_rules
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
 from ..tools.base import RunContext, ToolHandler
@@ -111,20 +111,42 @@ def estimated_tokens(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec])
 
 
 def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:
-    """Raise ConfigError for rules that would guard nothing among ``tools``, now and when one is registered later."""
-    if not (governance.rules or governance.vetoes):
-        return
-    findings = check_rules(governance, reachable(tools))
+    """Raise ConfigError for rules that would guard nothing among ``tools``, now and when one is registered later.
+
+    Those of the agents among the tools are held too.
+    """
+    findings = [*check_rules(governance, reachable(tools)), *checks_below(tools, set())]
     refuse_idle_rules(findings)
     for found in findings:
         if found.level == "warning":
             logger.warning("%s (%s) touches nothing: %s", found.kind, found.rule, found.problem)
+    if not (governance.rules or governance.vetoes):
+        return
 
     def newcomer(handler: ToolHandler) -> None:
         later = check_rules(governance, reachable([*tools, handler]))
         refuse_idle_rules(found for found in later if handler.tool.name in found.touches)
 
     tools.newcomer = newcomer
+
+
+def checks_below(tools: Iterable[ToolHandler], seen: set[int]) -> list[RuleCheck]:
+    """What the rules of the agents among ``tools`` touch; ``seen`` are the ids of those followed already."""
+    found: list[RuleCheck] = []
+    for handler in tools:
+        checks = getattr(handler, "checks", None)
+        if checks is not None and id(handler) not in seen:
+            seen.add(id(handler))
+            found += checks(seen)
+    return found
+
+
+def all_checks(
+    governance: GovernancePolicy, tools: Sequence[Any], capabilities: Sequence[Any], seen: set[int]
+) -> list[RuleCheck]:
+    """What the rules of an agent and of those below it touch."""
+    compiled = compile_tools(tools, capabilities, MIN_LIMIT)
+    return [*check_rules(governance, reachable(compiled)), *checks_below(compiled, seen)]
 
 
 def tool_specs(

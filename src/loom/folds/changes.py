@@ -176,9 +176,7 @@ def _reply_cut(state: State, event: ReplyCut) -> State:
     """What was written of it is said; the run is about to end, or to be told why it goes on."""
     state = _spend(state, event.usage, None, event.estimated_cost) if event.usage.total_tokens else state
     said = state.transcript.plus(ChatMessage(Role.ASSISTANT, event.text)) if event.text else state.transcript
-    return replace(
-        state, transcript=said, iterations=state.iterations + 1, output=event.text or state.output
-    )
+    return replace(state, transcript=said, iterations=state.iterations + 1, output=event.text or state.output)
 
 
 def _quality_judged(state: State, event: QualityJudged) -> State:

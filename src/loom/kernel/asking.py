@@ -68,7 +68,10 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     try:
         if scope.engine.edit_messages is not None:
             edit = scope.engine.edit_messages(list(messages))
-            messages = await scope.patience.with_(edit, "the before_llm_call hook") or messages
+            wanted: Sequence[ChatMessage] | None = await scope.patience.with_(
+                edit, "the before_llm_call hook"
+            )
+            messages = wanted or messages
         if scope.streaming:
             growing = _growing(scope)
             async with _closing(scope.provider.chat_stream(messages, **_options(scope))) as stream:

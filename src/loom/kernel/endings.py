@@ -32,7 +32,7 @@ def _finished(state: State, step: Finish) -> RunFinished:
         output=state.output,
         error=step.error,
         usage=state.usage,
-        cost=state.cost,
+        cost=state.cost if state.iterations else None,
         iterations=state.iterations,
         child_iterations=state.child_iterations,
         tool_calls=state.tool_calls,

@@ -138,7 +138,8 @@ class Scope:
     ``streaming`` asks the provider for deltas. ``store`` keeps oversized outputs and the logs of child runs.
     ``asked`` is what hooks are told of the model call under way, ``late`` what came of calls broken off.
     ``cut`` is what there was of a reply that was broken off, until that is written down. ``patience`` is had with code
-    that does not stop when it is told to. ``above`` is the scope of the run that started this one: what that may not do, this may not do either.
+    that does not stop when it is told to. ``above`` is the scope of the run that started this one: what that may not
+    do, this may not do either.
     """
 
     engine: Engine

@@ -77,7 +77,7 @@ def _fault(
     unclear: str,
 ) -> str:
     """Why the rule would guard nothing, or not what it seems to; empty when it does."""
-    known = [spec.name for spec in specs]
+    known = list(dict.fromkeys(spec.name for spec in specs))
     for name in names:
         if known and not is_pattern(name) and name not in known:
             return f"there is no tool {name!r}, only {', '.join(known)}{_meant(name, known)}"

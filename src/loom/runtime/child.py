@@ -16,6 +16,7 @@ from ..errors import (
     to_exception,
 )
 from ..events import ChildFinished, ChildStarted, ErrorRaised, RunFinished
+from ..policies.rule_check import RuleCheck
 from ..signals import RuntimeTask, TaskInput
 from ..store.base import SessionStore
 from ..tools.base import Parked, SpecFacts, ToolContext, ToolHandler, Unsaved, checked_name
@@ -52,7 +53,8 @@ class AgentTool(SpecFacts, ToolHandler):
     The child's session and run follow from the call, so entering the tool again resumes the child instead of
     starting another: the tool is repeatable whatever the child does, because the child has its own ledger.
     The child draws on the parent's budget, is bound by the parent's policies and asks the parent's human.
-    ``within(seen)`` are the tools that a call may lead to, so that rules may name them. ``scratch()`` keeps the logs
+    ``within(seen)`` are the tools that a call may lead to, so that rules may name them, ``checks(seen)`` what
+    the rules of this agent and of those below it touch. ``scratch()`` keeps the logs
     of children whose parent has no store, for as long as they run. ``reader`` reads arguments that are more than a
     text; the child gets them as the input of its task, whose goal is then the description.
     """
@@ -67,6 +69,7 @@ class AgentTool(SpecFacts, ToolHandler):
         description: str,
         scratch: Callable[[], SessionStore],
         within: Callable[[set[int]], Sequence[ToolSpec]],
+        checks: Callable[[set[int]], Sequence[RuleCheck]],
         reader: TaskReader | None = None,
     ) -> None:
         if not name or not description:
@@ -74,6 +77,7 @@ class AgentTool(SpecFacts, ToolHandler):
         self._grounds = grounds
         self._scratch = scratch
         self.within = within
+        self.checks = checks
         self._reader = reader
         if reader is not None:
             self.read_arguments = reader.read

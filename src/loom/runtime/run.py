@@ -28,7 +28,7 @@ from ..kernel.loop import drive
 from ..kernel.people import checked
 from ..kernel.steps import cancelled_error
 from ..policies.restore import SessionRestorePolicy
-from ..requests import Answer
+from ..requests import Answer, Request
 from ..safety.display import encodable
 from ..signals import RuntimeTask
 from ..tools.base import RunContext, ToolContext
@@ -441,6 +441,17 @@ class Run(Generic[OutputT]):
                     return run_id
         return unfinished[-1]
 
+    def _must_have_its_tool(self, request: Request, state: State) -> None:
+        """Raise ConfigError when this agent has not the tool that asks: an answer counts once and would be lost."""
+        if not request.call_id:
+            return
+        name = state.call(request.call_id).name
+        if not self.session.engine.tools.has(name):
+            raise ConfigError(
+                f"this agent has no tool {name!r}, which request {request.id} is about: resume with one that has it. "
+                "The request stays open"
+            )
+
     def _must_be_retriable(self, state: State) -> None:
         if state.status not in (RunState.FAILED, RunState.CANCELLED):
             how = "is not over: resume it" if not state.status.terminal else f"ended as {state.status.value}"
@@ -459,6 +470,7 @@ class Run(Generic[OutputT]):
                     f"{answer!r} is to no open request of run {self.id}: answered already, or of another run, "
                     "which is resumed by itself"
                 )
+            self._must_have_its_tool(request, state)
             answered.append(RequestAnswered(answer=checked(answer, request, self.session.engine.clock())))
         return answered
 
