@@ -14,8 +14,9 @@ from loom.policies.governance import GovernancePolicy
 from loom.safety.hooks import HookDecision, HookOutcome
 from loom.safety.permissions import PermissionMode, PermissionRule
 from loom.safety.veto import SafetyEvaluator, SafetyRule
+from loom.store.memory import InMemorySessionStore
 from loom.testing.scripted import ScriptedProvider, call
-from loom.types import RunState
+from loom.types import ChatMessage, Role, RunState
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -483,3 +484,95 @@ async def test_a_veto_that_raises_refuses() -> None:
     result = await soon(agent([call("t"), "end"], t, governance=policy).run("go"))
     assert t.entered == []
     assert _decided(result).source == "veto"
+
+
+# --- words that are none, and what governs by now -----------------------------------------------------
+
+_NO_WORD: dict[str, Any] = {
+    "another key": {"action": "deny"},
+    "a slip": {"decison": "deny"},
+    "a key of its own": {"allow": False},
+    "bare arguments": {"env": "staging"},
+    "nothing in it": {},
+    "a word of no meaning": "dney",
+    "three of something": ("deny", "a", "b"),
+    "a number": 0,
+    "an outcome by a slip": lambda: HookOutcome("dney"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("said", _NO_WORD.values(), ids=_NO_WORD.keys())
+async def test_review_a_what_a_gate_says_and_nobody_understands_denies(said: Any) -> None:
+    t = Tool("t")
+    built = agent([call("t"), "end"], t)
+    built.on("before_tool", lambda **_: said() if callable(said) else said)
+    result = await soon(built.run("go"))
+    assert t.entered == []
+    assert _decided(result).verdict == "deny"
+
+
+@pytest.mark.parametrize("word", ["deny", "ask", "DENY "])
+async def test_review_a_an_outcome_may_be_given_by_its_word(word: str) -> None:
+    t = Tool("t")
+    built = agent([call("t"), "end"], t)
+    built.on("before_tool", lambda **_: HookOutcome(word, "no"))  # type: ignore[arg-type]
+    await soon(built.run("go"))
+    assert t.entered == []
+
+
+async def test_review_a_before_llm_may_call_its_messages_by_their_name() -> None:
+    provider = ScriptedProvider(["end"])
+    built = Agent(model=provider)
+    built.on("before_llm", lambda **_: {"messages": [ChatMessage(Role.USER, "redacted")]})
+    await soon(built.run("my secret"))
+    assert [m.content for m in provider.requests[0].messages] == ["redacted"]
+
+
+def _stricter(kind: str) -> tuple[dict[str, Any], Any]:
+    if kind == "rule":
+        return {"governance": GovernancePolicy(rules=(PermissionRule.deny("t"),))}, None
+    if kind == "veto":
+        return {"safety_rules": [veto_when(lambda name, args: True)]}, None
+    return {}, lambda **_: False
+
+
+@pytest.mark.parametrize("kind", ["rule", "veto", "gate"])
+async def test_review_b_what_was_allowed_and_not_entered_is_decided_anew_on_resume(kind: str) -> None:
+    whole = await soon(agent([call("t"), "end"], Tool("t")).session("s").run("go"))
+    store = InMemorySessionStore()
+    [decided] = of_type(whole.events, "tool.decided")
+    lease = await store.acquire("s", owner="dead", ttl=60)
+    await store.append(lease, whole.events[: decided.seq])
+    await store.release(lease)
+    t = Tool("t")
+    options, gate = _stricter(kind)
+    built = agent(["end"], t, session_store=store, **options)
+    if gate:
+        built.on("before_tool", gate)
+    assert (await soon(built.session("s").resume(whole.run_id).wait())).ok
+    assert t.entered == []
+
+
+@pytest.mark.parametrize("kind", ["rule", "veto", "gate"])
+async def test_review_b_what_was_approved_meets_what_governs_by_now(kind: str) -> None:
+    store = InMemorySessionStore()
+    first = agent([call("t"), "end"], Tool("t", destructive=True), session_store=store)
+    waiting = await soon(first.session("s").run("go"))
+    t = Tool("t", destructive=True)
+    options, gate = _stricter(kind)
+    built = agent(["end"], t, session_store=store, **options)
+    if gate:
+        built.on("before_tool", gate)
+    await soon(built.session("s").resume(answers=waiting.pending[0].approve()).wait())
+    assert t.entered == []
+
+
+async def test_a_gate_does_not_edit_what_was_approved() -> None:
+    t = Tool("t", destructive=True)
+    built = agent([call("t", n=1), "end"], t, session_store=InMemorySessionStore())
+    edits = iter([{"n": 2}, {"n": 3}])
+    built.on("before_tool", lambda **_: HookOutcome(arguments=next(edits)))
+    session = built.session("s")
+    waiting = await soon(session.run("go"))
+    assert (await soon(session.resume(answers=waiting.pending[0].approve()).wait())).ok
+    assert t.entered == [{"n": 2}]

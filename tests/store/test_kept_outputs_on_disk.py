@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -16,6 +17,7 @@ from loom.events import encode_event
 from loom.signals import RuntimeSignal
 from loom.store.base import SessionRecord, SessionStore
 from loom.store.file import FileSessionStore
+from loom.store.outputfiles import OutputFiles
 from loom.store.schema import APPLICATION_ID, MIGRATIONS
 from loom.store.sqlite import SqliteSessionStore
 from loom.testing.store_contract.samples import opened, placed, said, started
@@ -132,7 +134,8 @@ async def test_a_changed_byte_is_damage_and_never_another_text(kind: str, tmp_pa
 
 
 def outputs(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "s.jsonl.outputs").rglob("*") if path.is_file())
+    found = (folder / "s.jsonl.outputs").rglob("*")
+    return sorted(path for path in found if path.is_file() and path.name != "kept")
 
 
 async def test_files_are_their_owners_and_outside_the_log(tmp_path: Path) -> None:
@@ -207,3 +210,86 @@ async def test_foreign_files_in_a_sessions_folder_are_left_out(tmp_path: Path) -
     assert await store.read_output("s", "out_1") == "kept"
     assert await store.read_output("s", "out_2") == "too"
     await store.aclose()
+
+
+async def test_review_e4_a_removed_output_is_missed(tmp_path: Path) -> None:
+    store = FileSessionStore(tmp_path / "s.jsonl")
+    for number in range(3):
+        await store.keep_output("s", f"out_{number}", "x" * 10)
+    for path in outputs(tmp_path):
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(StoreCorrupted, match=rf"{path.name} is damaged: it was removed"):
+            await store.read_output("s", path.name[-5:])
+        with pytest.raises(StoreCorrupted, match="removed"):
+            await store.copy_outputs("s", "t")
+        assert await store.read_output("s", "out_9") is None
+        path.write_bytes(content)
+    await store.copy_outputs("s", "t")
+    await store.aclose()
+
+
+async def test_outputs_that_made_room_or_were_kept_again_are_not_missed(tmp_path: Path) -> None:
+    store = FileSessionStore(tmp_path / "s.jsonl")
+    for number in (0, 1, 0, 2, 3):
+        await store.keep_output("s", f"out_{number}", "x" * 10, room=25)
+    assert [await store.read_output("s", f"out_{n}") for n in range(4)] == [None, None, "x" * 10, "x" * 10]
+    await store.copy_outputs("s", "t")
+    await store.aclose()
+
+
+async def test_the_list_of_outputs_is_on_disk_before_anything_goes(tmp_path: Path) -> None:
+    """A list that the power takes back must not name what has gone; one that only lacks a name does no harm."""
+    synced: list[str] = []
+    keeper = OutputFiles(tmp_path / "o")
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        real(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        keeper.keep("s", "out_1", b"one", 100)
+        (home,) = (tmp_path / "o").iterdir()
+        assert synced == [tmp_path.name, "o", "new", home.name], "each new folder in the one above it, too"
+        synced.clear()
+        keeper.keep("s", "out_2", b"two", 100)
+        assert synced == ["new", home.name]
+        synced.clear()
+        keeper.keep("s", "out_3", b"three", 8)
+        assert synced == ["new", home.name, "new", home.name]
+    assert sorted(path.name for path in home.iterdir()) == ["00000002-3-out_2", "00000003-5-out_3", "kept"]
+
+
+async def test_a_list_of_outputs_that_says_nothing_and_one_that_is_damaged(tmp_path: Path) -> None:
+    store = FileSessionStore(tmp_path / "s.jsonl")
+    await store.keep_output("s", "out_1", "one")
+    (path,) = outputs(tmp_path)
+    kept = path.parent / "kept"
+    whole = kept.read_bytes()
+    for nothing in (b"", bytes(len(whole))):
+        kept.write_bytes(nothing)
+        assert await store.read_output("s", "out_2") is None
+    kept.write_bytes(whole.replace(b"out_1", b"out_2"))
+    with pytest.raises(StoreCorrupted, match="kept is damaged"):
+        await store.read_output("s", "out_2")
+    assert await store.read_output("s", "out_1") == "one"
+    await store.aclose()
+
+
+def test_an_output_is_kept_though_its_list_cannot_be_written(tmp_path: Path) -> None:
+    """An older list would name what goes now, so there is none, and nothing is missed wrongly."""
+    keeper, real = OutputFiles(tmp_path / "o"), os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if target.name == "kept":
+            raise OSError(errno.ENOSPC, "no room")
+        real(source, target)
+
+    keeper.keep("s", "out_1", b"one", 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        keeper.keep("s", "out_2", b"two", 3)
+    assert keeper.read("s", "out_2") == "two"
+    assert keeper.read("s", "out_1") is None

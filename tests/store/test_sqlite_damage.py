@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,21 @@ def test_review_e4_removed_rows_are_missed(
     assert wrong_answers(path, answers) == []
 
 
+def test_review_e4_a_run_whose_row_is_gone_is_not_read_as_one_that_began_elsewhere(
+    sound: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.db"
+    shutil.copy(sound, path)
+    with closing(sqlite3.connect(path)) as plain, plain:
+        plain.execute("DELETE FROM runs WHERE id = 'run_1'")
+    desk = Desk(path)
+    with pytest.raises(StoreCorrupted, match="the row of run 'run_1'"):
+        desk.do(ASKS["read run"])
+    with pytest.raises(StoreCorrupted, match="the list of runs"):
+        desk.do(ASKS["find"])
+    desk.log.close()
+
+
 def former(path: Path, batch: list[Event]) -> None:
     """A database as 0.9.0 left it: without tallies, the parent's log naming its child."""
     plain = sqlite3.connect(path, isolation_level=None)
@@ -360,7 +376,7 @@ SPOILT: list[Any] = [
 
 def put(path: Path, table: str, column: str, value: Any, *, sealed: bool) -> bool:
     """Put a value into every row of a column, under a checksum that fits if ``sealed``. False when it may not be."""
-    with sqlite3.connect(path) as plain:
+    with closing(sqlite3.connect(path)) as plain, plain:
         try:
             plain.execute(f"UPDATE {table} SET {column} = ?", (value,))
         except sqlite3.IntegrityError:
@@ -372,7 +388,6 @@ def put(path: Path, table: str, column: str, value: Any, *, sealed: bool) -> boo
                 plain.execute("UPDATE events SET crc = ? WHERE session_id = ? AND seq = ?", (crc, *row[:2]))
             if table != "events":
                 plain.execute(f"UPDATE {table} SET crc = ?", (zlib.crc32(value),))
-    plain.close()
     return True
 
 

@@ -93,7 +93,16 @@ def task_content(event: RunStarted) -> str | tuple[Part, ...]:
 
 
 def _run_resumed(state: State, event: RunResumed) -> State:
-    return _begun_again(state) if state.status.terminal else replace(state, status=RunState.RUNNING)
+    if state.status.terminal:
+        return _begun_again(state)
+    return replace(state, status=RunState.RUNNING, calls=tuple(map(_decided_anew, state.calls)))
+
+
+def _decided_anew(call: Call) -> Call:
+    """A call that was allowed and not entered, in a process that has gone: what governs may be stricter by now."""
+    if call.phase is not Phase.ALLOWED or call.attempt or call.answers:
+        return call
+    return replace(call, phase=Phase.ANSWERED if call.approval else Phase.REQUESTED)
 
 
 def _begun_again(state: State) -> State:

@@ -16,7 +16,7 @@ from .consent import STALE, approval_request, receipt_holds
 from .engine import Scope
 from .foreign import passes
 from .repeats import call_limit
-from .toolpath import allow, deny, permission, rate_limit, veto
+from .toolpath import allow, deny, hook, permission, rate_limit, veto
 
 logger = logging.getLogger("loom.tools")
 
@@ -24,12 +24,12 @@ logger = logging.getLogger("loom.tools")
 async def carry_out(scope: Scope, state: State, call: Call) -> list[Event]:
     """Do what the human said about a call, if it is still about this call."""
     try:
-        return _answered(open_case(scope, state, call))
+        return await _answered(open_case(scope, state, call))
     except ToolError as error:
         return [refused_result(call, error)]
 
 
-def _answered(case: Case) -> list[Event]:
+async def _answered(case: Case) -> list[Event]:
     call, answer = case.call, case.call.approval
     assert call.request is not None and answer is not None  # noqa: PT018 - what the phase means
     if answer.verdict == "deny":
@@ -41,7 +41,9 @@ def _answered(case: Case) -> list[Event]:
     # guard: tests/kernel/test_approvals.py
     if not receipt_holds(case):
         return [RequestOpened(request=approval_request(case, STALE))]
-    ruling = veto(case)
+    ruling = await _gates_now(case)
+    if ruling.action != "deny":
+        ruling = veto(case)
     # guard: tests/kernel/test_approvals.py -k after_the_question
     if ruling.action != "deny" and permission(case).action == "deny":
         ruling = permission(case)
@@ -52,6 +54,14 @@ def _answered(case: Case) -> list[Event]:
     if ruling.action == "deny":
         return deny(case, ruling)
     return allow(case, Ruling("allow", "approval", f"approved by {answer.by or 'a human'}"))
+
+
+async def _gates_now(case: Case) -> Ruling:
+    """What the gates say once more, long after the question: only a no counts, for what was approved is what runs."""
+    approved, edited = case.arguments, case.edited
+    ruling = await hook(case)
+    case.arguments, case.edited = approved, edited
+    return ruling
 
 
 def _unknown_outcome(call: Call, reason: str) -> list[Event]:

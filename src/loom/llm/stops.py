@@ -18,18 +18,25 @@ _FILTERED = re.compile(
     r"|inspection|recitation|spii",
     re.IGNORECASE,
 )
+# ... and for whatever breaks a reply off: max_output_tokens, timeout, cancelled, repetition, ...
+_BROKEN_OFF = re.compile(
+    r"max|length|limit|trunc|time.?out|cancel|abort|malform|repet|error|fail|interrupt|incomplete|partial",
+    re.IGNORECASE,
+)
 _REFUSED = re.compile(r"refus", re.IGNORECASE)
 
 
 def stop_of(reason: str | None, known: Mapping[str, StopReason]) -> StopReason:
-    """What ``reason`` means: as its wire knows it, or, for a word that is new, whether it withdraws the reply."""
+    """What ``reason`` means: as its wire knows it; for a new word, whether it withdraws or cuts the reply."""
     if not reason:
         return StopReason.UNKNOWN
-    stop = known.get(reason)
+    stop = known.get(reason) or known.get(reason.lower())
     if stop is None and _FILTERED.search(reason):
         return StopReason.CONTENT_FILTER
     if stop is None and _REFUSED.search(reason):
         return StopReason.REFUSAL
+    if stop is None and _BROKEN_OFF.search(reason):
+        return StopReason.LENGTH
     return stop or StopReason.UNKNOWN
 
 

@@ -12,6 +12,22 @@ def new_owner() -> str:
     return f"{_machine()}:{os.getpid()}:{_status(os.getpid())[1]}:{secrets.token_hex(3)}"
 
 
+class Owner:
+    """Somebody who takes sessions, by name. In a forked child the same object is another, with a name of its own."""
+
+    __slots__ = ("_name", "_pid")
+
+    def __init__(self) -> None:
+        self._pid, self._name = os.getpid(), new_owner()
+
+    @property
+    def name(self) -> str:
+        """See ``new_owner``."""
+        if self._pid != os.getpid():
+            self._pid, self._name = os.getpid(), new_owner()
+        return self._name
+
+
 def has_died(owner: str) -> bool:
     """True when the process behind the name is known to be gone: it was on this machine and no longer is.
 

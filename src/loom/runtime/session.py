@@ -28,7 +28,7 @@ from ..types import ErrorInfo, RunState, describe_error, sound, to_json
 from .grounds import Grounds, SessionConfig
 from .history import History, past_record
 from .logbook import Logbook, open_logbook
-from .owner import new_owner
+from .owner import Owner
 from .result import RunResult
 from .run import Run, checked_answers, checked_run_id, new_run_id
 from .stream import Stream
@@ -55,7 +55,7 @@ class Session(Generic[OutputT, DepsT]):
         self.limits = grounds.limits
         self.restore = grounds.restore
         self.human = grounds.human
-        self.owner = new_owner()
+        self._owner = Owner()
         self.turn = Turn(self.id)
         self.history = History()
         self.rates = CallRates()
@@ -255,6 +255,11 @@ class Session(Generic[OutputT, DepsT]):
         return self.store.durable
 
     # --- what a run needs of its session ----------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The name under which this process takes the session."""
+        return self._owner.name
 
     @property
     def engine(self) -> Engine:

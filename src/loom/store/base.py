@@ -220,7 +220,8 @@ class SessionStore(ABC):
         """Put a signal into the session's inbox; needs no lease.
 
         False, and nothing is stored, when a signal of its ``source`` with its ``dedupe_key`` was offered less than
-        ``window`` seconds ago.
+        ``window`` seconds ago. A signal takes the place of a waiting one of its ``source`` with its id. Raises
+        StoreError when one of another source waits under that id: each source makes ids of its own.
         """
         return self.log.offer(session_id, signal, window=window)
 

@@ -150,6 +150,7 @@ class ThreadedStore(SessionStore):
         weakref.finalize(self, self._writer.close)
 
     # --- log ----------------------------------------------------------------------------------------
+    # Leases are not synced: they matter between living processes only, and these see what the system holds in memory.
 
     async def acquire(self, session_id: str, *, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
@@ -157,16 +158,17 @@ class ThreadedStore(SessionStore):
         return await self._writer.run(
             lambda log: log.acquire(session_id, owner, ttl, instead_of),
             writes=True,
+            sync=False,
             undo=lambda log, lease: log.release(lease),
         )
 
     async def renew(self, lease: Lease, *, ttl: float) -> Lease:
         """See SessionStore."""
-        return await self._writer.run(lambda log: log.renew(lease, ttl), writes=True)
+        return await self._writer.run(lambda log: log.renew(lease, ttl), writes=True, sync=False)
 
     async def release(self, lease: Lease) -> None:
         """See SessionStore."""
-        await self._writer.run(lambda log: log.release(lease), writes=True)
+        await self._writer.run(lambda log: log.release(lease), writes=True, sync=False)
 
     async def append(self, lease: Lease, events: Sequence[Event], *, taken: Sequence[str] = ()) -> None:
         """See SessionStore. Returns when the events are on disk."""

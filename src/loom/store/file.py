@@ -24,7 +24,7 @@ from .durable import DurableLog, ThreadedStore
 from .linefile import LineFile
 from .lineindex import LineIndex, OpenRequest, RunIndex, SessionIndex
 from .lines import Place
-from .log import Lease, check_seqs, family, seen_key
+from .log import Lease, check_seqs, check_source, family, seen_key
 from .outputfiles import OutputFiles
 from .writer import Job
 
@@ -147,7 +147,6 @@ class FileLog(DurableLog):
             raise StoreCorrupted(f"{self._file.path} holds a record that cannot be read: {error}") from error
 
     # --- leases ---------------------------------------------------------------------------------------
-    # Not synced: they matter between living processes only, and these see what the system holds in memory.
 
     def acquire(self, session_id: str, owner: str, ttl: float, instead_of: str = "") -> Lease:
         """See SessionStore."""
@@ -246,14 +245,17 @@ class FileLog(DurableLog):
         key = seen_key(signal.source, signal.dedupe_key)
         if session is not None and key is not None and not session.seen.fresh(key, now, window):
             return False
+        waiting = session.inbox.get(signal.id) if session is not None else None
+        if waiting is not None:
+            check_source(signal, waiting.source)
         self._add(lines.write_signal(session_id, now, window, signal))
         return True
 
     def inbox(self, session_id: str) -> list[RuntimeSignal]:
         """See SessionStore."""
         session = self._index.sessions.get(session_id)
-        places = session.inbox.values() if session is not None else ()
-        return [self._get(place, lines.read_signal) for place in places]
+        waiting = session.inbox.values() if session is not None else ()
+        return [self._get(signal.place, lines.read_signal) for signal in waiting]
 
     # --- outputs --------------------------------------------------------------------------------------
 

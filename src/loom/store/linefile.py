@@ -52,12 +52,16 @@ class LineFile:
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self.path = path
+        self._name, self._lock_name = str(path), f"{path}.lock"
         self._create_dirs = create_dirs
         self._lock_timeout = lock_timeout
         self._sync = sync
         self._fd = -1
         self._lock_fd = -1
         self._identity: tuple[int, int] | None = None
+        self._lock_identity: tuple[int, int] | None = None
+        self._seen_mark = b""
+        self._size = -1
         self._end = self._seed = self._line = 0
 
     def forget(self) -> None:
@@ -66,6 +70,7 @@ class LineFile:
             os.close(self._fd)
         self._fd = -1
         self._end = self._seed = self._line = 0
+        self._seen_mark = b""
 
     def close(self) -> None:
         """Let go of the file and its lock."""
@@ -88,15 +93,15 @@ class LineFile:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def _lock(self, writes: bool) -> bool:
-        name = f"{self.path}.lock"
         while True:
             if self._lock_fd < 0:
-                self._lock_fd = self._open_lock(name, writes)
+                self._lock_fd = self._open_lock(self._lock_name, writes)
                 if self._lock_fd < 0:
                     return False
+                self._lock_identity = _identity(self._lock_fd)
             self._wait(fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
             # Somebody may have removed the sidecar: then a newer one is the lock that others take.
-            if _identity(name) == _identity(self._lock_fd):
+            if _identity(self._lock_name) == self._lock_identity:
                 return True
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -129,7 +134,17 @@ class LineFile:
 
     def replaced(self) -> bool:
         """True when the path names another file than the one read so far. Call under the lock."""
-        return self._fd >= 0 and _identity(self.path) != self._identity
+        self._size = -1
+        if self._fd < 0:
+            return False
+        try:
+            status = os.stat(self._name)
+        except FileNotFoundError:
+            return True
+        if (status.st_dev, status.st_ino) != self._identity:
+            return True
+        self._size = status.st_size
+        return False
 
     def read_on(self, accept: Accept, *, writes: bool) -> None:
         """Give every line that is new since the last time to ``accept``. Call under the lock.
@@ -139,7 +154,9 @@ class LineFile:
         """
         if self._fd < 0 and not self._open(writes):
             return
-        size = os.fstat(self._fd).st_size
+        size, self._size = self._size, -1
+        if size < 0:
+            size = os.fstat(self._fd).st_size
         if size < self._end:
             raise StoreCorrupted(f"{self.path} became shorter than what had been read from it")
         if size > self._end:
@@ -153,8 +170,11 @@ class LineFile:
     def _reach_mark(self) -> None:
         if self._lock_fd < 0:
             return
+        mark = os.pread(self._lock_fd, MARK_SIZE, 0)
+        if mark == self._seen_mark:
+            return  # the file reached it, and has only grown since
         try:
-            end, seed = read_mark(os.pread(self._lock_fd, MARK_SIZE, 0))
+            end, seed = read_mark(mark)
         except ValueError as error:
             raise StoreCorrupted(f"{self.path}.lock {error}; it was left as it is") from error
         if self._end < end or (self._end == end and end and self._seed != seed):
@@ -162,12 +182,15 @@ class LineFile:
                 f"{self.path} was written up to byte {end} and is intact up to byte {self._end}: the rest is gone; "
                 f"restore it, or remove {self.path}.lock if this file is itself what was restored"
             )
+        self._seen_mark = mark
 
     def _mark(self, end: int, seed: int) -> None:
         if self._lock_fd < 0:
             return
         with suppress(OSError):  # then the mark stays behind, which says less and nothing wrong
-            os.pwrite(self._lock_fd, write_mark(end, seed), 0)
+            mark = write_mark(end, seed)
+            os.pwrite(self._lock_fd, mark, 0)
+            self._seen_mark = mark
 
     def read(self, place: Place) -> bytes:
         """The record at ``place``. Raises StoreCorrupted when it is not what was there before."""
@@ -340,10 +363,9 @@ def _torn(line: bytes, seed: int) -> bool:
 
 
 def _write(fd: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
+    while content:  # as a rule once
+        written = os.pwrite(fd, content, offset)
+        content, offset = content[written:], offset + written
 
 
 def _sync_directory(path: Path) -> None:

@@ -47,6 +47,13 @@ class OpenRequest(NamedTuple):
     seq: int
 
 
+class WaitingSignal(NamedTuple):
+    """A signal that nobody has taken."""
+
+    place: Place
+    source: str
+
+
 class RunIndex:
     """One run: its session, and the steps its row is folded from."""
 
@@ -85,7 +92,7 @@ class SessionIndex:
         self.runs: dict[str, list[int]] = {}
         self.unfinished: dict[str, None] = {}
         self.requests: dict[str, OpenRequest] = {}
-        self.inbox: dict[str, Place] = {}
+        self.inbox: dict[str, WaitingSignal] = {}
         self.seen = DedupeKeys()
         self.lease: Lease | None = None
 
@@ -116,7 +123,7 @@ class LineIndex:
             self.session(line.session).lease = None
         elif isinstance(line, SignalLine):
             session = self.session(line.session)
-            session.inbox[line.signal.id] = place
+            session.inbox[line.signal.id] = WaitingSignal(place, line.signal.source)
             key = seen_key(line.signal.source, line.signal.dedupe_key)
             if key is not None:
                 session.seen.add(key, line.at, line.window)
@@ -138,7 +145,7 @@ class LineIndex:
         """Where everything is that still counts, in no order."""
         for session in self.sessions.values():
             yield from session.lines
-            yield from session.inbox.values()
+            yield from (signal.place for signal in session.inbox.values())
             if session.row is not None:
                 yield session.row
         for run in self.runs.values():

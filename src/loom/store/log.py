@@ -194,12 +194,14 @@ class MemoryLog:
     def offer(self, session_id: str, signal: RuntimeSignal, *, window: float) -> bool:
         """See SessionStore.offer."""
         with self._lock:
-            session = self._session(session_id)
+            session, now = self._session(session_id), self._clock()
             key = seen_key(signal.source, signal.dedupe_key)
+            if key is not None and not session.seen.fresh(key, now, window):
+                return False
+            waiting = session.inbox.get(signal.id)
+            if waiting is not None:
+                check_source(signal, waiting.source)
             if key is not None:
-                now = self._clock()
-                if not session.seen.fresh(key, now, window):
-                    return False
                 session.seen.add(key, now, window)
             session.inbox[signal.id] = signal
             return True
@@ -350,6 +352,15 @@ def checked_output(reference: str, text: str, room: int) -> bytes:
     if len(body) > room:
         raise StoreError(f"the output {reference} was not saved: {len(body)} bytes, there is room for {room}")
     return body
+
+
+def check_source(signal: RuntimeSignal, waiting: str) -> None:
+    """Raise StoreError unless the signal may replace one of the source ``waiting`` that waits under its id."""
+    if signal.source != waiting:
+        raise StoreError(
+            f"the signal {signal.id!r} of {signal.source!r} was not saved: one of {waiting!r} waits under that id; "
+            "give each signal an id of its own"
+        )
 
 
 def seen_key(source: str, dedupe_key: str | None) -> str | None:

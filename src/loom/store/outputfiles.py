@@ -3,6 +3,7 @@
 They are no lines of the log, because everybody who opens that reads all of it. The names in a session's folder say
 how old an output is, how large and what it is called (``00000007-52133-out_9f2c``), so that nothing must be opened to
 make room. A file begins with a line of JSON that says whose it is, with a checksum; the text follows as it is.
+A list of the names (``kept``) stands beside them: a file that is listed and not there was removed by somebody else.
 
 Everything here happens under the store's lock.
 """
@@ -24,6 +25,10 @@ from ..errors import StoreCorrupted
 _NAME = re.compile(r"(\d{8,})-(\d+)-([a-z0-9_]+)")
 _NEW = "new"
 """What a file is called until it is whole; one that a crash left is written over."""
+
+
+_KEPT = "kept"
+"""The list, under its checksum. It may say less than there is, and never more."""
 
 
 class _Head(Struct, frozen=True):
@@ -58,22 +63,33 @@ class OutputFiles:
         _write(home / _NEW, _head(session_id, reference, body) + body)
         os.rename(home / _NEW, path)
         _sync(home)
-        left = room - len(body)
+        gone, left = list[_Output](), room - len(body)
         for output in reversed(before):
             left -= 0 if output.reference == reference else output.size
             if left < 0 or output.reference == reference:
-                output.path.unlink(missing_ok=True)
+                gone.append(output)
+        _say(
+            home, [*(output.path.name for output in before if output not in gone), path.name], sync=bool(gone)
+        )
+        for output in gone:
+            output.path.unlink(missing_ok=True)
 
     def read(self, session_id: str, reference: str) -> str | None:
         """See SessionStore.read_output. Raises StoreCorrupted naming the file, OSError."""
-        for output in reversed(self._outputs(self._home(session_id))):
+        home = self._home(session_id)
+        for output in reversed(self._outputs(home)):
             if output.reference == reference:
                 return _read(output, session_id)
+        _must_not_be_listed(home, reference)
         return None
 
     def copy(self, source_id: str, target_id: str) -> None:
         """See SessionStore.copy_outputs. Raises StoreCorrupted naming the file, OSError."""
-        for output in self._outputs(self._home(source_id)):
+        home = self._home(source_id)
+        found = self._outputs(home)
+        for name in _listed(home).difference(output.path.name for output in found):
+            raise _damaged(home / name, "it was removed")
+        for output in found:
             self.keep(target_id, output.reference, _read(output, source_id).encode(), 1 << 62)
 
     def drop(self, session_id: str) -> None:
@@ -116,19 +132,55 @@ def _read(output: _Output, session_id: str) -> str:
             raise ValueError("does not match its checksum or its place")
         return body.decode()
     except (ValueError, msgspec.DecodeError) as error:
-        raise StoreCorrupted(
-            f"{output.path} is damaged: {error}; it was left as it is: restore it from a backup"
-        ) from error
+        raise _damaged(output.path, str(error)) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def _damaged(path: Path, how: str) -> StoreCorrupted:
+    return StoreCorrupted(f"{path} is damaged: {how}; it was left as it is: restore it from a backup")
+
+
+def _say(home: Path, names: list[str], *, sync: bool) -> None:
+    """Write the list anew; on disk if ``sync``, as it must be before what it does not name goes."""
+    said = "\n".join(names).encode()
+    try:
+        _write(home / _NEW, b"%08x\n%s" % (zlib.crc32(said), said), sync=sync)
+        os.rename(home / _NEW, home / _KEPT)
+        if sync:
+            _sync(home)
+    except OSError:
+        (home / _KEPT).unlink(missing_ok=True)  # without a list nothing is missed, and nothing wrongly
+
+
+def _listed(home: Path) -> set[str]:
+    """The names on the list; none when there is no list, or the power went before it was written."""
+    try:
+        said = (home / _KEPT).read_bytes()
+    except FileNotFoundError:
+        return set()
+    crc, _, names = said.partition(b"\n")
+    if not said.strip(b"\0"):
+        return set()
+    if crc != b"%08x" % zlib.crc32(names):
+        raise _damaged(home / _KEPT, "does not match its checksum")
+    return set(names.decode().split("\n"))
+
+
+def _must_not_be_listed(home: Path, reference: str) -> None:
+    for name in _listed(home):
+        match = _NAME.fullmatch(name)
+        if match and match[3] == reference:
+            raise _damaged(home / name, "it was removed")
+
+
+def _write(path: Path, content: bytes, *, sync: bool = True) -> None:
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                os.fsync(stream.fileno())
     except OSError:
         path.unlink(missing_ok=True)
         raise

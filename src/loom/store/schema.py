@@ -65,12 +65,14 @@ CREATE TABLE outputs (
 CREATE INDEX outputs_by_age ON outputs (session_id, ordinal, size);
 """
 
-# A tally says what a session's rows must amount to (see sqlitetally.py); first and last are where a run's events stand.
+# A tally says what a session's rows must amount to (see sqlitetally.py); first and last are where a run's events stand,
+# which is all that the index of events by runs was for.
 _VERSION_3 = """
 ALTER TABLE sessions ADD COLUMN parent TEXT;
 CREATE INDEX sessions_by_parent ON sessions (parent);
 ALTER TABLE runs ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN last INTEGER NOT NULL DEFAULT 0;
+DROP INDEX events_by_run;
 ALTER TABLE tokens ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE tallies (
     session_id TEXT PRIMARY KEY, head INTEGER NOT NULL, base INTEGER NOT NULL, digest BLOB NOT NULL,
@@ -197,7 +199,8 @@ def _prepare(connection: sqlite3.Connection, path: str, busy_timeout: float) -> 
         _switch_to_log(connection, busy_timeout)
         _in_transaction(connection, "BEGIN IMMEDIATE", lambda: _migrate(connection, path))
         # Into the main file, which is then ours whatever becomes of the log beside it.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Not emptied, because another opener may be at work with it: see sqlitemerge.py.
+        connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
 
 
 def _switch_to_log(connection: sqlite3.Connection, busy_timeout: float) -> None:

@@ -22,22 +22,21 @@ from ..events import (
 from ..folds.records import ROW_EVENTS, fold_run
 from ..requests import Request
 from ..signals import RuntimeSignal
+from .base import RunRecord
 from .durable import ThreadedStore
-from .log import SIGNAL_WINDOW, Lease, check_seqs, seen_key
+from .log import SIGNAL_WINDOW, Lease, check_seqs, check_source, seen_key
 from .records import encode_row
 from .schema import connect, store_error
+from .sqliteknown import LeaseRow, RunRow
 from .sqlitemerge import MOST_GROUPS, Merging, has_log
 from .sqliterecords import RUN_QUERY, RecordTables
 from .sqliterows import (
     EventRow,
-    LeaseRow,
-    Number,
     Numbers,
     OutputRow,
     OutputSize,
     RequestRow,
     Rows,
-    RunRow,
     SeenRow,
     Text,
     event_row,
@@ -46,7 +45,10 @@ from .sqliterows import (
 from .sqlitetally import DIGEST_SIZE, Tally, chained, token_crc
 from .writer import Job
 
-REST = 0.05
+_CLOSE = "DELETE FROM requests WHERE session_id = ? AND id = ?"
+_WAITS = "SELECT 1 FROM requests WHERE run_id = ? LIMIT 1"
+
+REST = 0.5
 """Seconds without anything to do, after a run has ended, until the write-ahead log is merged into the main file."""
 
 
@@ -88,14 +90,14 @@ class SqliteLog(RecordTables):
         had_log = has_log(path)
         self._connection = connect(path, busy_timeout=busy_timeout)
         super().__init__(Rows(self._connection, path))
-
         self._merging = self._with_log(had_log)
         self._due = False
+        self._synced = True
 
     def _with_log(self, had_log: bool) -> Merging | None:
         try:
             ((mode,),) = self._execute("PRAGMA journal_mode").fetchall()
-            return Merging(self._connection, self._path, had_log=had_log) if mode == "wal" else None
+            return Merging(self._rows, self._path, had_log=had_log) if mode == "wal" else None
         except sqlite3.Error as error:
             self._connection.close()
             raise store_error(self._path, error, "cannot be opened, nothing was read or saved") from error
@@ -105,9 +107,10 @@ class SqliteLog(RecordTables):
 
     def close(self) -> None:
         """See Desk."""
-        with suppress(sqlite3.Error):  # what was acknowledged is in the write-ahead log, closed or not
+        with suppress(sqlite3.Error, StoreError):
             if self._merging is not None:
                 self._merging.close()
+        with suppress(sqlite3.Error):  # what was acknowledged is in the write-ahead log, closed or not
             self._connection.close()
 
     @property
@@ -122,6 +125,7 @@ class SqliteLog(RecordTables):
             sqlite3.Error, StoreError
         ):  # it stays in the log; the next operation says what is wrong
             if self._merging is not None:
+                self._synchronise(True)
                 self._merging.merge()
 
     # --- groups of jobs -------------------------------------------------------------------------------
@@ -135,8 +139,7 @@ class SqliteLog(RecordTables):
                 if group:
                     work(group)
             except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._execute("ROLLBACK")
+                self._rows.roll_back()
                 for job in group:
                     job.error = job.error or store_error(self._path, error, outcome)
             for job in group:
@@ -144,25 +147,46 @@ class SqliteLog(RecordTables):
                     job.error = store_error(self._path, job.error, outcome)
 
     def _read(self, jobs: Sequence[Job]) -> None:
-        self._execute("BEGIN")  # all queries of a job see one state
+        self._rows.begin("BEGIN")  # all queries of a job see one state
         for job in jobs:
             job.run(self)
         self._execute("COMMIT")
 
     def _write(self, jobs: Sequence[Job]) -> None:
-        self._execute("BEGIN IMMEDIATE")
+        if self._merging is not None:
+            self._synchronise(any(job.sync for job in jobs))
+        self._rows.begin("BEGIN IMMEDIATE")
         if self._merging is not None:
             self._merging.arm()
-            self._due = self._due or self._merging.groups > MOST_GROUPS
-        for job in jobs:
-            self._execute("SAVEPOINT job")
-            job.run(self)
+        if len(jobs) == 1:
+            jobs[0].run(self)
+            if jobs[0].error is not None:
+                self._rows.roll_back()
+                return
+        else:
+            for job in jobs:
+                self._write_one(job)
+        self._execute("COMMIT")
+        if self._merging is not None and self._merging.groups > MOST_GROUPS:
+            self.rest()
+
+    def _synchronise(self, sync: bool) -> None:
+        """Say whether the next commit must reach the disk."""
+        if sync != self._synced:
+            # A script, because this happens when a statement is prepared, and prepared statements are kept.
+            self._connection.executescript(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+            self._synced = sync
+
+    def _write_one(self, job: Job) -> None:
+        """Do one job of several: what it wrote goes when it fails, and what the others wrote stays."""
+        self._execute("SAVEPOINT job")
+        job.run(self)
+        if job.error is not None:
+            self._rows.known.forget()
             if isinstance(job.error, sqlite3.Error) and not self._connection.in_transaction:
                 raise job.error  # SQLite gave the whole transaction up, as it does when the disk is full
-            if job.error is not None:
-                self._execute("ROLLBACK TO job")
-            self._execute("RELEASE job")
-        self._execute("COMMIT")
+            self._execute("ROLLBACK TO job")
+        self._execute("RELEASE job")
 
     # --- leases ---------------------------------------------------------------------------------------
 
@@ -171,33 +195,44 @@ class SqliteLog(RecordTables):
         now, held = self._clock(), self._held(session_id)
         if held is not None and held.owner not in (owner, instead_of) and held.expires_at > now:
             raise SessionBusy(f"session {session_id!r} is in use by {held.owner}", owner=held.owner)
-        row = (session_id, owner, self._new_token(), now + ttl)
-        self._execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
-        return Lease(*row, head=self.head(session_id))
+        token, until, head = self._new_token(), now + ttl, self.head(session_id)
+        self._execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (session_id, owner, token, until))
+        self._rows.known.leases[session_id] = LeaseRow(owner, token, until)
+        return Lease(session_id, owner, token, until, head)
 
     def renew(self, lease: Lease, ttl: float) -> Lease:
         """See SessionStore."""
         self._expiry(lease)
         until = self._clock() + ttl
         self._execute("UPDATE leases SET expires_at = ? WHERE session_id = ?", (until, lease.session_id))
+        self._rows.known.leases[lease.session_id] = LeaseRow(lease.owner, lease.token, until)
         return Lease(lease.session_id, lease.owner, lease.token, until)
 
     def release(self, lease: Lease) -> None:
         """See SessionStore."""
         held = (lease.session_id, lease.token)
         self._execute("DELETE FROM leases WHERE session_id = ? AND token = ?", held)
+        self._rows.known.leases.pop(lease.session_id, None)
 
     def _new_token(self) -> int:
+        token = (self._rows.known.token or self._newest_token()) + 1
+        self._execute("UPDATE tokens SET newest = ?, crc = ?", (token, token_crc(token)))
+        self._rows.known.token = token
+        return token
+
+    def _newest_token(self) -> int:
         found = self._rows.all(Numbers, "SELECT newest, crc FROM tokens")
         newest = found[0].first if len(found) == 1 else None
         if newest is None or found[0].second != token_crc(newest):
             raise self._rows.damaged("the newest token")  # a token given twice would let two write
-        self._execute("UPDATE tokens SET newest = ?, crc = ?", (newest + 1, token_crc(newest + 1)))
-        return newest + 1
+        return newest
 
     def _held(self, session_id: str) -> LeaseRow | None:
-        query = "SELECT owner, token, expires_at FROM leases WHERE session_id = ?"
-        return self._rows.one(LeaseRow, query, session_id)
+        known = self._rows.known.leases
+        if session_id not in known:
+            query = "SELECT owner, token, expires_at FROM leases WHERE session_id = ?"
+            known[session_id] = self._rows.one(LeaseRow, query, session_id)
+        return known[session_id]
 
     def _expiry(self, lease: Lease) -> float:
         held = self._held(lease.session_id)
@@ -234,24 +269,30 @@ class SqliteLog(RecordTables):
         session_id, run_id = tally.session_id, event.run_id
         if isinstance(event, RequestOpened):
             request = (session_id, event.request.id)
-            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND id = ?", *request)
+            tally.requests -= self._change(_CLOSE, *request)
             self._execute("INSERT INTO requests VALUES (?, ?, ?, ?)", (*request, event.seq, run_id))
             tally.requests += 1
         elif isinstance(event, RequestAnswered | RequestWithdrawn):
             closed = (session_id, event.request_id)
-            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND id = ?", *closed)
+            tally.requests -= self._change(_CLOSE, *closed)
         elif isinstance(event, RunFinished):
             self._due = True
-            left = (session_id, run_id)
-            tally.requests -= self._change("DELETE FROM requests WHERE session_id = ? AND run_id = ?", *left)
-        waiting = (
-            self._rows.one(Number, "SELECT 1 FROM requests WHERE run_id = ? LIMIT 1", run_id) is not None
-        )
-        row = self._rows.one(RunRow, f"{RUN_QUERY} WHERE id = ?", run_id)
-        record = None if row is None else self._rows.run(row)
+            if tally.requests:
+                left = (session_id, run_id)
+                gone = "DELETE FROM requests WHERE session_id = ? AND run_id = ?"
+                tally.requests -= self._change(gone, *left)
+        waiting = tally.requests > 0 and self._rows.number(_WAITS, run_id) > 0
+        row, record = self._run(run_id)
         now = fold_run(record, event, session_id=session_id, waiting=waiting)
         if now is not None:
             self._put_run(now, row, event, tally)
+
+    def _run(self, run_id: str) -> tuple[RunRow | None, RunRecord | None]:
+        known = self._rows.known.runs.pop(run_id, None)
+        if known is not None:
+            return known
+        row = self._rows.one(RunRow, f"{RUN_QUERY} WHERE id = ?", run_id)
+        return row, None if row is None else self._rows.run(row)
 
     def read(self, session_id: str, after: int, run_id: str | None, limit: int | None) -> list[Event]:
         """See SessionStore. What is read to its end must reach the session's head, and a whole log its digest."""
@@ -296,10 +337,10 @@ class SqliteLog(RecordTables):
     ) -> list[Event]:
         """Events of a run of which no row says that it began here; only with ``started`` may it have."""
         query = (
-            "SELECT seq, run_id, body, crc FROM events WHERE run_id = ? AND session_id = ? AND seq > ? "
+            "SELECT seq, run_id, body, crc FROM events WHERE session_id = ? AND seq > ? AND run_id = ? "
             "ORDER BY seq LIMIT ?"
         )
-        rows = self._rows.all(EventRow, query, run_id, session_id, after, -1 if limit is None else limit)
+        rows = self._rows.all(EventRow, query, session_id, after, run_id, -1 if limit is None else limit)
         found = [self._rows.event(session_id, row) for row in rows]
         if found and not started and after == 0 and isinstance(found[0], RunStarted):
             raise self._rows.damaged(f"the row of run {run_id!r}")
@@ -358,6 +399,9 @@ class SqliteLog(RecordTables):
             row = (session_id, key, now, now + max(window, SIGNAL_WINDOW))
             self._execute("INSERT OR REPLACE INTO dedupe VALUES (?, ?, ?, ?)", row)
         body, tally = encode_row(signal), self._rows.tally(session_id)
+        waiting = "SELECT body, crc FROM inbox WHERE session_id = ? AND id = ?"
+        for other in self._rows.bodies(RuntimeSignal, waiting, session_id, signal.id):
+            check_source(signal, other.source)
         offered = (body, zlib.crc32(body), session_id, signal.id)
         changed = "UPDATE inbox SET body = ?, crc = ? WHERE session_id = ? AND id = ?"
         if not self._change(changed, *offered):

@@ -18,7 +18,9 @@ from contextlib import suppress
 from ..errors import StoreCorrupted
 from .sqliterows import Numbers, Rows
 
-_TRIES = 5
+_UNSAID = "UPDATE witness SET ahead = 0, armed = 0"
+"""Takes back what was left by a process that died, or a transaction that failed, between the two steps of ``arm``."""
+
 MOST_GROUPS = 256
 """Groups of jobs after which the log is merged even when no run has ended: it would grow without bounds."""
 
@@ -26,9 +28,9 @@ MOST_GROUPS = 256
 class Merging:
     """The part of one connection in this. ``path`` is that of a database in WAL mode."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str, *, had_log: bool) -> None:
-        self._execute = connection.execute
-        self._rows = Rows(connection, path)
+    def __init__(self, rows: Rows, path: str, *, had_log: bool) -> None:
+        self._execute = rows.execute
+        self._rows = rows
         self._path = path
         self._certain = had_log
         self._other: sqlite3.Connection | None = None
@@ -42,36 +44,38 @@ class Merging:
                     "the database, or restore both from a backup; docs/security.md says how to go on without it"
                 )
             with suppress(sqlite3.OperationalError):  # a disk that can only be read
-                self._execute(
-                    "UPDATE witness SET ahead = 0, armed = 0"
-                )  # left by a process that died in between
+                self._execute(_UNSAID)
 
     def close(self) -> None:
-        """Let go of the second connection."""
+        """Let go of the second connection. Call before the first is closed, which may merge the log and remove it."""
         if self._other is not None:
             self._other.close()
+        if not self._rows.known.armed and self._state()[0]:
+            self._execute(_UNSAID)
 
     def arm(self) -> None:
         """Make sure that the main file says that it lacks something. Call in a writing transaction, before all else."""
         self.groups += 1
-        if self._certain and self._execute("SELECT ahead, armed FROM witness").fetchone() == (0, 1):
+        if self._rows.known.armed:
             return  # as nearly always
-        for _ in range(_TRIES):
+        while True:  # once more for every opener that comes in between
             ahead, armed = self._state()
             if armed and not ahead and self._certain:
-                return
+                break
             self._certain = True
             if ahead:
                 self._merge()
                 self._execute("UPDATE witness SET ahead = 0")
-                return
+                break
             self._execute("UPDATE witness SET ahead = 1, armed = 1")
             self._execute("COMMIT")
-            self._execute("BEGIN IMMEDIATE")
+            self._rows.begin("BEGIN IMMEDIATE")
+        self._rows.known.armed = True
 
     def merge(self) -> None:
         """Merge everything into the main file, which then lacks nothing. Call outside of a transaction."""
         self.groups = 0
+        self._rows.known.armed = False
         self._execute("UPDATE witness SET armed = 0")
         self._execute("BEGIN IMMEDIATE")
         try:

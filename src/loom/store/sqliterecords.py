@@ -9,7 +9,8 @@ from ..events import Event, RunFinished, RunResumed, RunStarted
 from .base import RunRecord, SessionRecord, TranscriptRecord
 from .durable import DurableLog
 from .records import encode_row
-from .sqliterows import EventRow, Rows, RunRow, SessionRow, Text
+from .sqliteknown import RunRow
+from .sqliterows import Rows, SessionRow, Text
 from .sqlitetally import Tally
 
 RUN_QUERY = "SELECT id, session_id, started, unfinished, first, last, body, crc FROM runs"
@@ -133,6 +134,7 @@ class RecordTables(DurableLog):
         if isinstance(record, SessionRecord):
             self._save_session(record, body, crc)
         elif isinstance(record, RunRecord):
+            self._rows.known.runs.pop(record.id, None)
             if not self._change("UPDATE runs SET body = ?, crc = ? WHERE id = ?", body, crc, record.id):
                 self._execute(
                     "INSERT INTO runs (id, session_id, started, unfinished, body, crc) VALUES (?, ?, 0, 0, ?, ?)",
@@ -167,6 +169,7 @@ class RecordTables(DurableLog):
 
     def delete_session(self, session_id: str) -> None:
         """See SessionStore."""
+        self._rows.known.forget()
         for member in self._rows.all(Text, _FAMILY, session_id):
             self._execute("DELETE FROM sessions WHERE id = ?", (member.value,))
             for table in _OF_A_SESSION:
@@ -185,7 +188,11 @@ class RecordTables(DurableLog):
             unfinished, last = 0, event.seq
         elif isinstance(event, RunResumed) and started:
             unfinished, last = 1, 0  # one that had ended may go on
-        values = (session_id, started, unfinished, first, last, body, zlib.crc32(body), record.id)
+        crc = zlib.crc32(body)
+        if unfinished:
+            known = RunRow(record.id, session_id, started, unfinished, first, last, body, crc)
+            self._rows.known.runs[record.id] = known, record
+        values = (session_id, started, unfinished, first, last, body, crc, record.id)
         if row is None:
             self._execute(
                 "INSERT INTO runs (session_id, started, unfinished, first, last, body, crc, id) "
@@ -210,15 +217,10 @@ class RecordTables(DurableLog):
             self._rows.keep(after)
 
     def _must_not_have_started(self, run_id: str) -> None:
-        """Look for a run that has no row where else it would be: in a log."""
-        query = "SELECT session_id FROM events WHERE run_id = ? LIMIT 1"
-        home = self._rows.one(Text, query, run_id)
-        if home is None:
-            return
-        query = "SELECT seq, run_id, body, crc FROM events WHERE run_id = ? AND session_id = ? ORDER BY seq LIMIT 1"
-        first = self._rows.one(EventRow, query, run_id, home.value)
-        if first is None or isinstance(self._rows.event(home.value, first), RunStarted):
-            raise self._rows.damaged(f"the row of run {run_id!r}")
+        """Look for a run past the tree that did not have it, among as many as there must be."""
+        self._count_runs(None)
+        there = self._rows.number("SELECT count(*) FROM runs NOT INDEXED WHERE id = ? AND started", run_id)
+        self._rows.agree(f"the row of run {run_id!r}", 0, there)
 
     def _change(self, statement: str, *given: object) -> int:
         """Run a statement that changes rows, and return how many there were."""

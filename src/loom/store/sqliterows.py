@@ -13,6 +13,7 @@ from msgspec import Struct
 from ..errors import StoreCorrupted
 from ..events import Event, decode_event
 from .base import RunRecord, SessionRecord
+from .sqliteknown import Known, RunRow
 from .sqlitetally import Tally
 
 T = TypeVar("T")
@@ -30,12 +31,6 @@ class Text(Row, frozen=True):
     """One text."""
 
     value: str
-
-
-class Number(Row, frozen=True):
-    """One whole number, or none."""
-
-    value: int | None
 
 
 class Numbers(Row, frozen=True):
@@ -77,27 +72,6 @@ class SessionRow(Row, frozen=True):
     crc: int
 
 
-class RunRow(Row, frozen=True):
-    """A run's row, and the columns it is found by. ``first`` and ``last`` are seqs, 0 while not known."""
-
-    id: str
-    session_id: str
-    started: int
-    unfinished: int
-    first: int
-    last: int
-    body: bytes
-    crc: int
-
-
-class LeaseRow(Row, frozen=True):
-    """Who holds a session."""
-
-    owner: str
-    token: int
-    expires_at: float
-
-
 class SeenRow(Row, frozen=True):
     """When a dedupe key was last offered."""
 
@@ -120,12 +94,29 @@ class OutputRow(Row, frozen=True):
 
 
 class Rows:
-    """A connection whose rows are checked, and the tallies of its sessions."""
+    """A connection whose rows are checked, and what is known of them."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self.connection = connection
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.path = path
+        self.known = Known()
+
+    def begin(self, how: str) -> None:
+        """Begin a transaction. What another connection changed since the last one is not known any more."""
+        self.execute(how)
+        ((version,),) = self.execute("PRAGMA data_version").fetchall()
+        if version != self.known.version:
+            self.known.forget()
+            self.known.version = version
+        self.known.limit()
+
+    def roll_back(self) -> None:
+        """End the transaction, if one is open, as if it had never begun."""
+        self.known.forget()
+        if self.connection.in_transaction:
+            self.execute("ROLLBACK")
 
     def all(self, kind: type[StructT], query: str, *given: object) -> list[StructT]:
         """What a query finds. Raises StoreCorrupted, sqlite3.Error."""
@@ -143,8 +134,13 @@ class Rows:
 
     def number(self, query: str, *given: object) -> int:
         """The one number that a query answers with; 0 for none."""
-        found = self.one(Number, query, *given)
-        return (found.value or 0) if found is not None else 0
+        rows = self.execute(query, given).fetchall()
+        value: object = rows[0][0] if rows else None
+        if value is None:
+            return 0
+        if type(value) is not int:
+            raise self.damaged("a number")
+        return value
 
     def body(self, body: bytes, crc: int, kind: type[T]) -> T:
         """A value out of its JSON. Raises StoreCorrupted."""
@@ -184,15 +180,19 @@ class Rows:
 
     def tally(self, session_id: str) -> Tally:
         """What the session's rows must amount to; nothing for a session that there is not."""
-        found = self.one(Tally, "SELECT * FROM tallies WHERE session_id = ?", session_id)
+        found = self.known.tallies.get(session_id)
         if found is None:
-            return Tally(session_id)
-        if not found.intact or found.session_id != session_id:
-            raise self.damaged(f"the tally of session {session_id!r}")
+            found = self.one(Tally, "SELECT * FROM tallies WHERE session_id = ?", session_id)
+            if found is None:
+                return Tally(session_id)
+            if not found.intact or found.session_id != session_id:
+                raise self.damaged(f"the tally of session {session_id!r}")
+            self.known.tallies[session_id] = found
         return found
 
     def keep(self, tally: Tally) -> None:
         """Write a tally that has changed."""
+        self.known.tallies[tally.session_id] = tally
         self.execute(
             "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", tally.sealed()
         )

@@ -24,6 +24,7 @@ from .base import SessionRecord
 from .records import encode_row
 
 DIGEST_SIZE: Final = 16
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Tally(Struct, array_like=True):
@@ -60,7 +61,7 @@ class Tally(Struct, array_like=True):
 def chained(digest: bytes, bodies: Iterable[bytes]) -> bytes:
     """The digest of a log that had ``digest`` and went on with these events."""
     for body in bodies:
-        digest = hashlib.blake2b(body, digest_size=DIGEST_SIZE, key=digest).digest()
+        digest = hashlib.blake2b(digest + body, digest_size=DIGEST_SIZE).digest()
     return digest
 
 
@@ -70,7 +71,10 @@ def token_crc(token: int) -> int:
 
 
 def _crc(tally: Tally) -> int:
-    return zlib.crc32(repr(astuple(tally)[:-1]).encode("utf-8", "surrogatepass"))
+    kept, tally.crc = tally.crc, 0
+    sealed = zlib.crc32(_encode(tally))
+    tally.crc = kept
+    return sealed
 
 
 def take_stock(connection: sqlite3.Connection) -> None:
@@ -85,7 +89,7 @@ def take_stock(connection: sqlite3.Connection) -> None:
     connection.executemany(f"INSERT INTO tallies VALUES ({marks})", (t.sealed() for t in tallies.values()))
     ((newest,),) = connection.execute("SELECT newest FROM tokens").fetchall()
     connection.execute("UPDATE tokens SET crc = ?", (token_crc(newest),))
-    connection.execute(_SPANS)
+    connection.executemany(_SPAN, connection.execute(_SPANS).fetchall())
     _find_parents(connection)
 
 
@@ -136,10 +140,8 @@ _STOCK: Final = {
     "outputs": "SELECT session_id, count(*) FROM outputs GROUP BY session_id",
 }
 
-_SPANS: Final = """
-UPDATE runs SET
-    first = ifnull((SELECT min(seq) FROM events e WHERE e.run_id = runs.id AND e.session_id = runs.session_id), 0),
-    last = ifnull((SELECT max(seq) FROM events e
-        WHERE e.run_id = runs.id AND e.session_id = runs.session_id AND NOT runs.unfinished), 0)
-WHERE started
+_SPANS: Final = "SELECT min(seq), max(seq), run_id, session_id FROM events GROUP BY session_id, run_id"
+_SPAN: Final = """
+UPDATE runs SET first = ?1, last = CASE WHEN unfinished THEN 0 ELSE ?2 END
+WHERE id = ?3 AND session_id = ?4 AND started
 """

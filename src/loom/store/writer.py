@@ -27,14 +27,17 @@ MAX_GROUP = 256
 class Job:
     """Some work on a desk, how it ended, and who waits for it: a task (``future``) or a thread (``done``).
 
-    ``well`` says that the work was done, as far as is known: that it is on disk is told by ``future`` or ``done``.
+    ``sync`` says that what it writes must be on disk; what it writes without may go with the power, though not with
+    the process. ``well`` says that the work was done, as far as is known: that it is on disk is told by ``future`` or
+    ``done``.
     """
 
-    __slots__ = ("done", "error", "future", "result", "well", "work", "writes")
+    __slots__ = ("done", "error", "future", "result", "sync", "well", "work", "writes")
 
-    def __init__(self, work: Callable[[Any], Any], *, writes: bool) -> None:
+    def __init__(self, work: Callable[[Any], Any], *, writes: bool, sync: bool = True) -> None:
         self.work = work
         self.writes = writes
+        self.sync = sync
         self.result: Any = None
         self.well = False
         self.error: BaseException | None = None
@@ -102,21 +105,29 @@ class Writer(Generic[DeskT]):
         _writers.add(self)
 
     async def run(
-        self, work: Callable[[DeskT], T], *, writes: bool, undo: Callable[[DeskT, T], object] | None = None
+        self,
+        work: Callable[[DeskT], T],
+        *,
+        writes: bool,
+        sync: bool = True,
+        undo: Callable[[DeskT, T], object] | None = None,
     ) -> T:
-        """Do ``work`` in the thread.
+        """Do ``work`` in the thread; see Job for ``sync``.
 
         When the waiting task is cancelled the work may still be done; with ``undo``, which is then given what came
         of it, it is taken back before anything that is asked for later.
         """
-        job = Job(work, writes=writes)
+        job = Job(work, writes=writes, sync=sync)
         job.future = future = asyncio.get_running_loop().create_future()
         self._put(job)
         try:
             result: T = await future
         except asyncio.CancelledError:
             if undo is not None:
-                self._put(Job(lambda desk: undo(desk, job.result) if job.well else None, writes=writes))
+                back = Job(
+                    lambda desk: undo(desk, job.result) if job.well else None, writes=writes, sync=sync
+                )
+                self._put(back)
             raise
         return result
 

@@ -118,3 +118,33 @@ class InboxPromises(Promises):
                 assert not await store.offer("s", RuntimeSignal.create("x", source=source, dedupe_key=key))
             assert [signal.source for signal in await store.inbox("s")] == [source for source, _ in pairs]
             await store.aclose()
+
+    async def test_signal_of_another_source_is_not_replaced(self, tmp_path: Path) -> None:
+        """An id names one waiting signal; who knows it can neither change nor remove what another source said."""
+        async with self.opened(tmp_path) as store:
+            first = RuntimeSignal(id="i", source="bank", summary="paid", observed_at=1.0)
+            assert await store.offer("s", first)
+            forged = RuntimeSignal(id="i", source="mail", summary="not paid", dedupe_key="k", observed_at=2.0)
+            assert "'i'" in await refused(StoreError, store.offer("s", forged))
+            assert await store.inbox("s") == [first]
+            store = await self.reopen(store, tmp_path)
+            assert "'i'" in await refused(StoreError, store.offer("s", forged))
+            other = RuntimeSignal(id="j", source="mail", summary="hello", dedupe_key="k", observed_at=3.0)
+            assert await store.offer("s", other), "what was refused does not count as offered"
+            own = RuntimeSignal(id="i", source="bank", summary="paid twice", observed_at=4.0)
+            assert await store.offer("s", own)
+            assert await store.inbox("s") == [own, other]
+            assert await store.offer("other", forged)
+            await store.aclose()
+
+    async def test_signal_of_another_source_is_not_replaced_at_once(self, tmp_path: Path) -> None:
+        """Nor when both are offered together."""
+        async with self.opened(tmp_path) as store:
+            signals = [
+                RuntimeSignal(id="i", source=source, summary=source, observed_at=1.0) for source in "abc"
+            ]
+            offers = (store.offer("s", signal) for signal in signals)
+            found = await asyncio.gather(*offers, return_exceptions=True)
+            assert [type(each) for each in found] == [bool, StoreError, StoreError]
+            assert await store.inbox("s") == signals[:1]
+            await store.aclose()
