@@ -1,4 +1,4 @@
-"""``docs/reference.md``: every hook, event and setting, written from the code so that it cannot drift.
+"""``docs/reference.md``: hooks, events, settings and verbs, written from the code so that it cannot drift.
 
 ``python tests/reference_page.py`` writes the page; ``make format`` does. ``test_reference.py`` compares.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -17,12 +16,13 @@ import msgspec
 
 from loom import Agent, Generation, GovernancePolicy, Model, Runtime, RuntimeLimits, SessionConfig, tool
 from loom.agent import _AgentOptions  # pyright: ignore[reportPrivateUsage]
-from loom.events import AnyEvent
+from loom.events import AnyEvent, ErrorRaised, ModelReplied, ToolFinished
 from loom.kernel.hooks import _ALIASES, _PRINTED, GATES, NAMES  # pyright: ignore[reportPrivateUsage]
 from loom.loop import AgentConfig
 from loom.loop_events import TurnEvent
 from loom.policies.restore import SessionRestorePolicy
 from loom.testing import ScriptedProvider, call
+from reference_verbs import first_sentence, render_verbs
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
 
@@ -47,14 +47,15 @@ SETTINGS = (Agent, Runtime, RuntimeLimits, GovernancePolicy, Model, Generation, 
 
 def render() -> str:
     """The page."""
-    return "\n".join([*_head(), *_hooks(), *_events(), *_turn_events(), *_settings()])
+    return "\n".join([*_head(), *_hooks(), *_events(), *_turn_events(), *_settings(), *render_verbs()])
 
 
 def _head() -> Iterator[str]:
-    yield "# Hooks, events and settings"
+    yield "# Reference"
     yield ""
-    yield "Every name on one page, written from the code by `python tests/reference_page.py` (`make format`)."
-    yield "What they are for is said in the docstrings of the classes, and in the other pages."
+    yield "Hooks, events, settings, methods and errors, written from the code by `make format`. What they are for is"
+    yield "said in the docstrings, and in the other pages: rules and vetoes in [governance](governance.md), models in"
+    yield "[models](models.md), everyday use in the [guide](guide.md)."
     yield ""
 
 
@@ -67,14 +68,16 @@ def _hooks() -> Iterator[str]:
     yield "## Hooks"
     yield ""
     yield "`agent.on(name, handler)` calls `handler(**keywords)`; every handler also gets `event_name`. A gate may"
-    yield "return a `HookOutcome` or its word to deny, ask or edit, and denies when it raises. All others watch: what"
-    yield "they return or raise changes nothing."
+    yield "return a `HookOutcome` or its word to deny, ask or edit, and denies when it raises: it takes `**kw`, since"
+    yield "one that cannot be called with all its keywords denies every call. All others watch: what they return or"
+    yield "raise changes nothing."
     yield ""
     yield "| name | what | when | keywords |"
     yield "|---|---|---|---|"
     for name in [*_WHEN, *sorted(NAMES - words - set(_WHEN))]:
         what = "gate" if name in GATES else f"alias of `{_ALIASES[name]}`" if name in _ALIASES else "watcher"
-        keywords = _listed(seen.get(_ALIASES.get(name, name), ()))
+        kinds = seen.get(_ALIASES.get(name, name), {})
+        keywords = ", ".join(f"`{key}: {_type(kind)}`" for key, kind in sorted(kinds.items()))
         assert keywords or name == "*" or name in _PRINTED or _ALIASES.get(name) in _PRINTED, name
         yield f"| `{name}` | {what} | {_WHEN.get(name, '')} | {keywords} |"
     yield ""
@@ -83,25 +86,43 @@ def _hooks() -> Iterator[str]:
     yield ""
 
 
-async def _keywords() -> dict[str, list[str]]:
-    """What handlers get, as seen in runs that make each of them be called."""
+async def _keywords() -> dict[str, dict[str, str]]:
+    """What handlers get and of which type, as seen in runs that make each of them be called."""
 
     @tool(read_only=True)
     def look() -> str:
         """Look."""
         return "seen"
 
-    seen: dict[str, list[str]] = {}
+    seen: dict[str, dict[str, str]] = {}
 
     def note(**payload: Any) -> None:
         name = payload.pop("event_name")
-        seen[name] = sorted(payload)
+        said = _FIELDS.get(name, {})
+        seen[name] = {key: said.get(key) or _kind(value) for key, value in payload.items()}
 
     for script in ([call("look"), "done"], [RuntimeError("down")]):
         agent = Agent(model=ScriptedProvider(script), tools=[look])
         agent.on("*", note)
         await agent.run("go")
     return seen
+
+
+_FIELDS = {
+    name: dict[str, str](kind.__annotations__)
+    for name, kind in (("after_llm", ModelReplied), ("after_tool", ToolFinished), ("run_error", ErrorRaised))
+} | {"before_tool": {"arguments": "dict[str, Any]"}}
+"""What events say of the keywords that are their fields, and what cannot be seen in a sample."""
+_FIELDS["after_tool"]["result"] = "str"
+
+
+def _kind(value: object) -> str:
+    """The type of a keyword, from a sample."""
+    if value is None or isinstance(value, str):
+        return "None" if value is None else "str"
+    if isinstance(value, list | tuple) and value:
+        return f"{type(value).__name__}[{type(value[0]).__name__}]"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return type(value).__name__
 
 
 # --- events -----------------------------------------------------------------------------------------------
@@ -112,7 +133,8 @@ def _events() -> Iterator[str]:
     yield ""
     yield "What `agent.stream`, `run.events()` and `result.events` hold: `AnyEvent`. Each has `type`, `run_id`,"
     yield "`session_id`, `seq`, `at` (Unix seconds), `ts` (UTC), `id`, and `payload`, its own fields as plain JSON"
-    yield "data. Kept events are in the log before you see them; the others are seen by those who are there."
+    yield "data. Kept events are in the log before you see them; the others are seen by those who are there, and"
+    yield "carry the `seq` of the last kept one: `run.events(after=seq)` reads on from any of them."
     yield ""
     yield from _table(get_args(AnyEvent), kept=True)
 
@@ -133,7 +155,7 @@ def _table(kinds: tuple[Any, ...], *, kept: bool) -> Iterator[str]:
         fields = [field for field in msgspec.structs.fields(kind) if field.name in own]
         cells = [f"`{kind.type}`", f"`{kind.__name__}`"]
         cells += [("yes" if kind.durable else "no")] if kept else []
-        cells += [_first_sentence(kind), ", ".join(f"`{f.name}: {_type(own[f.name])}`" for f in fields)]
+        cells += [first_sentence(kind), ", ".join(f"`{f.name}: {_type(own[f.name])}`" for f in fields)]
         yield f"| {' | '.join(cells)} |"
     yield ""
 
@@ -187,6 +209,8 @@ def _default(value: Any, factory: Any) -> str:
     if factory in missing:
         return "required"
     made = factory()
+    if made == SessionRestorePolicy.everything():
+        return "`SessionRestorePolicy.everything()`"
     return f"`{made!r}`" if isinstance(made, dict | list | tuple) else f"`{type(made).__name__}(...)`"
 
 
@@ -204,21 +228,10 @@ def _type(annotation: str) -> str:
     return annotation.replace("|", "\\|")
 
 
-def _first_sentence(kind: Any) -> str:
-    text = re.sub(r"\s+", " ", inspect.getdoc(kind) or "")
-    sentence = re.match(r".*?[.](?= |$)", text)
-    assert sentence is not None, kind
-    return sentence[0].replace("``", "`").replace("|", "\\|")
-
-
 def _whole_docstring(kind: Any) -> str:
     """All that is said of a class, but for its examples."""
     said = (inspect.getdoc(kind) or "").partition("\n>>>")[0].strip()
     return said.replace("``", "`")
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 if __name__ == "__main__":

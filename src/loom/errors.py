@@ -33,6 +33,7 @@ LoomError
 ├─ RunFailed                the run failed in another way: see .code
 ├─ RunCancelled             somebody stopped the run: the message says why
 ├─ RunWaiting               the run waits for the answers to .pending: resume it with them
+├─ RunNotOver               the run goes on, so it has no result yet: read its stream to the end
 └─ BudgetExceeded           a limit of the declaration was reached: raise it or narrow the task
 """
 
@@ -84,12 +85,19 @@ class ConfigError(LoomError):
 
 
 class MissingExtra(ConfigError, ImportError):
-    """An optional package is absent. The message names the install command."""
+    """An optional package is absent. The message says how to install it."""
 
     code = "missing_extra"
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package: pip install 'loom-agent[{extra}]'")
+        super().__init__(f"{feature} needs an optional package: {how_to_install(extra)}")
+
+
+def how_to_install(extra: str) -> str:
+    """How to get an extra, in words that follow a colon. By its name the package index has another project's."""
+    return (
+        f"install Loom with its extra '{extra}', from where you have it: pip install '/path/to/loom[{extra}]'"
+    )
 
 
 class ProviderError(LoomError):
@@ -313,6 +321,12 @@ class RunWaiting(LoomError):
     def __init__(self, message: str, *, pending: Sequence[Request] = ()) -> None:
         super().__init__(message)
         self.pending = tuple(pending)
+
+
+class RunNotOver(LoomError, RuntimeError):
+    """The run goes on, and has no result yet. Read its stream to the end first."""
+
+    code = "run_not_over"
 
 
 class BudgetExceeded(LoomError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -43,7 +43,7 @@ from .short_replies import spelled_out
 from .signals import RuntimeTask
 from .tools.base import ToolHandler
 from .tools.registry import ToolRegistry, reachable
-from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec
+from .types import ChatMessage, ErrorInfo, Limits, Role, RunState, ToolCall, ToolSpec, safe_repr
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -65,8 +65,14 @@ class AgentConfig(Generic[StreamedT]):
     ``on_before_turn(messages)`` may return other messages, ``choose_model(messages)`` a model id,
     ``before_llm_call(messages)`` the messages of this one call; when one of them raises, the turn ends with
     HookFailed. ``on_tool_result(ToolCall, text)``, ``on_event(kind, payload)`` and ``on_after_turn(turn)``
-    watch; what they raise is logged. ``serialize_event(event)`` wraps what a stream yields;
-    ``limit_message_builder(max_iterations)`` words the reply of a turn that ran out.
+    watch; what they raise is logged. The kinds of ``on_event`` are ``turn_start`` (``num_messages``), ``stream_start``
+    (``model``, ``num_messages``) and ``stream_error`` (``phase``, ``error``).
+    ``serialize_event(event)`` wraps what a stream yields; ``limit_message_builder(max_iterations)`` words the reply
+    of a turn that ran out.
+
+    ``affirmatives`` and ``negatives`` are the words, in small letters, that count as a bare yes or no (None: some
+    English ones, an empty set: none). Where the user says nothing but such a word after a question of the
+    assistant, the model is shown that question beside it, as small models lose the thread.
     """
 
     max_iterations: int = 32
@@ -213,7 +219,7 @@ class Agent(Generic[StreamedT]):
         streaming: bool,
     ) -> _Turn:
         config = self.config
-        said = list(messages)
+        said = _conversation(messages)
         await tell("on_event", config.on_event, "turn_start", {"num_messages": len(said)})
         said = await messages_of("on_before_turn", config.on_before_turn, said)
         said = await _with_files_read(said)
@@ -362,6 +368,19 @@ def _with_turn(error: LoomError, turn: AgentTurn) -> LoomError:
     """The error with what the turn had come to, which must not be lost with it."""
     error.turn = turn
     return error
+
+
+def _conversation(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The conversation as a list of its own. Raises ConfigError for what is none."""
+    given: object = messages
+    if isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        said: list[ChatMessage] = list(messages)
+        if given != "" and all(isinstance(one, ChatMessage) for one in said):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return said
+    raise ConfigError(
+        f"a turn takes a list of ChatMessage, not {safe_repr(messages)[:80]}: "
+        '[ChatMessage(role=Role.USER, content="...")]'
+    )
 
 
 async def _with_files_read(messages: list[ChatMessage]) -> list[ChatMessage]:

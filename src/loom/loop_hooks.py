@@ -108,12 +108,16 @@ def editor(
 
 
 def tool_watcher(hook: Callable[[ToolCall, str], Any]) -> Callable[..., Any]:
-    """``on_tool_result`` as a handler of the kernel's hooks, which log what it raises."""
+    """``on_tool_result`` as a handler of the kernel's hooks. What it raises is logged in its own name."""
 
     async def watch(**event: Any) -> None:
-        await _awaited(hook(ToolCall(event["call_id"], event["name"]), event["result"].text))
+        await tell("on_tool_result", hook, ToolCall(event["call_id"], event["name"]), event["result"].text)
 
     return watch
+
+
+_NOBODY = "the loop agent"
+"""Who refuses when no human did."""
 
 
 class Present:
@@ -125,15 +129,15 @@ class Present:
     async def ask(self, request: Request) -> Answer | None:
         """See Human."""
         if self._human is None:
-            return request.deny("nobody is there to approve it")
+            return request.deny("nobody is attached who could approve it", by=_NOBODY)
         try:
             answer: Any = await _awaited(self._human.ask(request))
         except BaseException as error:
             if passes(error):
                 raise
             logger.exception("request %s could not be put to %r", request.id, self._human)
-            return request.deny("it could not be asked about")
-        return request.deny("nobody answered") if answer is None else answer
+            return request.deny("the human could not be asked", by=_NOBODY)
+        return request.deny("the human gave no answer", by=_NOBODY) if answer is None else answer
 
 
 async def _awaited(value: Any) -> Any:

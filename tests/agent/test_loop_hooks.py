@@ -209,3 +209,33 @@ def test_a_provider_without_chat_is_refused_when_the_agent_is_made() -> None:
 
 def test_errors_carry_no_turn_unless_one_raised_them() -> None:
     assert LoomError("x").turn is None
+
+
+# --- what a newcomer is told --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "messages", ["hello", "", [{"role": "user"}], ChatMessage(Role.USER, "hello"), ["hello"], 7]
+)
+async def test_review_guide_what_is_no_conversation_is_refused_by_name(messages: Any) -> None:
+    with pytest.raises(ConfigError, match="ChatMessage"):
+        await agent("hi").run_turn(messages)
+    with pytest.raises(ConfigError, match="ChatMessage"):
+        _ = [event async for event in agent("hi").run_turn_stream(messages)]
+
+
+async def test_review_guide_a_failing_watcher_is_logged_in_its_own_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert (await agent(on_tool_result=fails).run_turn([ChatMessage(Role.USER, "pay")])).ok
+    (record,) = caplog.records
+    assert "on_tool_result" in record.getMessage()
+    assert repr(fails) in record.getMessage()
+
+
+async def test_review_guide_nobody_has_not_refused_as_a_human() -> None:
+    turn = await agent(call("wipe"), "It was refused.").run_turn([ChatMessage(Role.USER, "wipe")])
+    (told,) = (message.text_content or "" for message in turn.messages or () if message.role is Role.TOOL)
+    assert "human" not in told
+    assert told.endswith("refused by the loop agent: nobody is attached who could approve it")

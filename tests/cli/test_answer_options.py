@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def test_all_stands_for_what_has_no_answer_of_its_own() -> None:
     assert said() == []
 
 
+def sessions(project: Path, *words: str) -> list[dict[str, object]]:
+    listed: list[dict[str, object]] = json.loads(
+        loom_here("sessions", "list", "--json", *words, cwd=project).stdout
+    )
+    return listed
+
+
 @pytest.mark.parametrize(
     ("approve", "deny", "answer", "complaint"),
     [
@@ -50,7 +58,7 @@ def test_all_stands_for_what_has_no_answer_of_its_own() -> None:
         (("a",), ("a",), (), "answered twice"),
         ((), ("q",), ("q=red",), "answered twice"),
         ((), (), ("q=red", "q=blue"), "answered twice"),
-        (("x",), (), (), "'x' is not open in this run; open: a, b, q"),
+        (("x",), (), (), "'x' is not open here; open: a, b, q"),
         (("q",), (), (), "--answer q=VALUE"),
         ((), (), ("q",), "it is ID=VALUE"),
         ((), (), ("=red",), "it is ID=VALUE"),
@@ -71,8 +79,12 @@ def test_of_several_waiting_runs_the_one_that_is_meant_goes_on(project: Path, se
         done = loom_here(*words, cwd=project, env=service.env)
         assert done.returncode == 3
         assert ("has an unfinished run" in done.stderr) == (task == "Second")
-    newest = loom_here("sessions", "resume", "s", "--approve", "all", cwd=project, env=service.env)
+    second = json.loads(loom_here("sessions", "export", "s", cwd=project).stdout)["runs"][1]["id"]
+    words = ("sessions", "resume", "s", "--run", second, "--approve", "all")
+    newest = loom_here(*words, cwd=project, env=service.env)
     assert newest.stdout == "Of the second.\n"
+    assert "still waits (First)" in newest.stderr
+    assert [row["state"] for row in sessions(project)] == ["waiting"], "the first run waits on"
     exported = json.loads(loom_here("sessions", "export", "s", cwd=project).stdout)
     assert [run["state"] for run in exported["runs"]] == ["waiting", "completed"]
     (kept,) = exported["session"]["metadata"]["cli"].values()
@@ -83,3 +95,49 @@ def test_of_several_waiting_runs_the_one_that_is_meant_goes_on(project: Path, se
     assert exported["session"].get("metadata", {}) == {}
     again = loom_here("sessions", "resume", "s", "--approve", "all", cwd=project, env=service.env)
     assert again.returncode == 2
+
+
+@pytest.mark.parametrize("words", [("--approve", "all"), ("--yes",)], ids=" ".join)
+def test_review_guide_every_waiting_run_of_a_session_is_answered(
+    project: Path, serve: Serve, words: tuple[str, ...]
+) -> None:
+    read = call("Read", file_path="README.md")
+    service = serve([read], [read], "Of none.", "Of the first.", "Of the second.")
+    for task, code in (("First", 3), ("Second", 3), ("Third", 0)):
+        given = ("run", task, "--ask", "Read", "--session", "s")
+        assert loom_here(*given, cwd=project, env=service.env).returncode == code
+    assert [row["state"] for row in sessions(project, "--state", "waiting")] == ["waiting"]
+    assert sessions(project, "--state", "completed") == []
+    done = loom_here("sessions", "resume", "s", *words, cwd=project, env=service.env)
+    assert (done.returncode, done.stdout) == (0, "Of the first.\nOf the second.\n"), done.stderr
+    assert [row["state"] for row in sessions(project)] == ["completed"]
+    exported = json.loads(loom_here("sessions", "export", "s", cwd=project).stdout)
+    assert [run["state"] for run in exported["runs"]] == ["completed"] * 3
+
+
+def test_review_guide_requests_of_several_runs_are_answered_by_name(project: Path, serve: Serve) -> None:
+    read = call("Read", file_path="README.md")
+    service = serve([read], [read], "Of the first.", "Of the second.")
+    for task in ("First", "Second"):
+        loom_here("run", task, "--ask", "Read", "--session", "s", cwd=project, env=service.env)
+    shown = loom_here("sessions", "show", "s", cwd=project).stdout
+    first, second = re.findall(r"\? (req_\w+): Run Read", shown)
+    run = json.loads(loom_here("sessions", "export", "s", cwd=project).stdout)["runs"][0]["id"]
+    words = ("sessions", "resume", "s", "--approve", first, "--deny", second)
+    odd = loom_here(*words, "--run", run, cwd=project, env=service.env)
+    assert (odd.returncode, "belong to other runs" in odd.stderr) == (2, True)
+    done = loom_here(*words, cwd=project, env=service.env)
+    assert (done.returncode, done.stdout) == (0, "Of the first.\nOf the second.\n"), done.stderr
+    told = loom_here("sessions", "show", "s", cwd=project).stdout
+    assert "refused by" in told
+
+
+def test_review_guide_a_run_that_fails_does_not_keep_the_others_from_their_answers(
+    project: Path, serve: Serve
+) -> None:
+    read = call("Read", file_path="README.md")
+    service = serve([read], [read], "", "Of the second.")
+    for task in ("First", "Second"):
+        loom_here("run", task, "--ask", "Read", "--session", "s", cwd=project, env=service.env)
+    done = loom_here("sessions", "resume", "s", "--approve", "all", cwd=project, env=service.env)
+    assert (done.returncode, done.stdout) == (1, "Of the second.\n"), done.stderr

@@ -439,6 +439,12 @@ def test_review_a_what_each_rule_touches_can_be_seen_without_a_model(project: Pa
     assert loom_here("run", "Look", "--explain", "--ask", "raed", cwd=project).returncode == 2
 
 
+def test_review_guide_to_explain_needs_no_task(project: Path) -> None:
+    done = loom_here("run", "--explain", "--deny-tool", "G*", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rule  --deny-tool 'G*'  touches Glob, Grep\n" in done.stdout
+
+
 @pytest.mark.parametrize("option", ["--deny-tool", "--ask"])
 def test_review_a_an_empty_name_is_wrong_usage(option: str, project: Path) -> None:
     assert loom_here("run", "Look", option, "", "--model", "offline", cwd=project).returncode == 2

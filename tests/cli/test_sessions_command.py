@@ -97,7 +97,7 @@ def test_a_person_at_the_terminal_is_asked(project: Path, waiting: Service) -> N
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--approve", "req_nothing"], "'req_nothing' is not open in this run; open: req_"),
+        (["--approve", "req_nothing"], "'req_nothing' is not open here; open: req_"),
         (["--approve", "all", "--deny", "all"], "contradict each other"),
         (["--answer", "blue"], "it is ID=VALUE"),
         (["--run", "run_nothing"], "no unfinished run 'run_nothing'"),

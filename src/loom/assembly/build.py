@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..config.model import Generation, Instructions
 from ..config.models import AnyModel
-from ..errors import ConfigError, OutputInvalid
+from ..errors import ConfigError, OutputInvalid, how_to_install
 from ..kernel.engine import Engine
 from ..kernel.hooks import Hooks
 from ..llm.base import LLMProvider, ModelSettings, takes_settings
@@ -78,8 +78,8 @@ def build_engine(declaration: Declaration) -> Engine:
     if limited and model.unpriced:
         raise ConfigError(
             f"max_cost needs the model's price, or it could not be held, and {', '.join(model.unpriced)} has "
-            "none: pass Model(..., price=Price(...)), or pip install 'loom-agent[pricing]', which knows the list "
-            "prices of many models"
+            "none: pass Model(..., price=Price(...)), or have the list prices of many models: "
+            f"{how_to_install('pricing')}"
         )
     output, outbound = output_spec(declaration.output_type), _outbound(runtime)
     limit = max(runtime.limits.max_result_chars, MIN_LIMIT)

@@ -64,11 +64,11 @@ class Answers(Struct, frozen=True, kw_only=True):
         return ALL in self.approve or ALL in self.deny
 
     def to(self, opened: Sequence[Request]) -> list[Answer]:
-        """The answers to a run's open requests. Raises ConfigError when one named is not among them."""
+        """The answers to these open requests. Raises ConfigError when one named is not among them."""
         there = [request.id for request in opened]
         for request_id in sorted(self.named.difference(there)):
             listed = ", ".join(there) or "none"
-            raise ConfigError(f"request {request_id!r} is not open in this run; open: {listed}")
+            raise ConfigError(f"request {request_id!r} is not open here; open: {listed}")
         answers = (self._to_one(request) for request in opened)
         return [answer for answer in answers if answer is not None]
 
@@ -85,29 +85,37 @@ class Answers(Struct, frozen=True, kw_only=True):
         return request.approve(by=by) if request.id in self.approve or ALL in self.approve else None
 
 
-def chosen_run(
-    store: SessionStore, session_id: str, run_id: str | None, opened: Sequence[Request], answers: Answers
-) -> str:
-    """The run that is meant: the one named, that of the requests answered, or the newest unfinished one.
+def chosen_runs(
+    store: SessionStore,
+    session_id: str,
+    run_id: str | None,
+    opened: Sequence[Request],
+    answers: Answers,
+    *,
+    to_all: bool = False,
+) -> list[str]:
+    """The runs that are meant, oldest first: the one named, or those of the requests answered, of which ``all``
+    and ``to_all`` are every open one; without answers the newest unfinished run.
 
-    Raises ConfigError for answers to several runs, RecordNotFound when there is nothing to resume.
+    Raises ConfigError for answers to another run than the one named, RecordNotFound when there is nothing to resume.
     """
     left = [run.id for run in unfinished(store.list_runs(session_id))]
     meant = {request.run_id for request in opened if request.id in answers.named}
-    if run_id is not None:
-        meant.add(run_id)
-    if len(meant) > 1:
-        raise ConfigError("the answers belong to several runs; answer one run at a time")
-    for chosen in meant:
+    if run_id is not None and meant - {run_id}:
+        raise ConfigError(f"some of the answers belong to other runs than {run_id}; leave out --run")
+    for chosen in {run_id} if run_id is not None else meant:
         if chosen not in left:
             raise RecordNotFound(f"session {session_id!r} has no unfinished run {chosen!r}")
-        return chosen
     if not left:
         raise RecordNotFound(f"session {session_id!r} has no unfinished run to resume")
-    waiting = {request.run_id for request in opened}
+    waiting = {request.run_id for request in opened if request.run_id in left}
+    if run_id is not None:
+        return [run_id]
     if answers.to_all and not waiting:
         raise RecordNotFound(f"session {session_id!r} has no open request to answer")
-    return next(run for run in reversed(left) if run in waiting or not answers.to_all)
+    if answers.to_all or (to_all and not meant):
+        meant = waiting
+    return [run for run in left if run in meant] or left[-1:]
 
 
 def settings_of(store: SessionStore, session_id: str, run_id: str, given: AgentOptions) -> AgentSettings:

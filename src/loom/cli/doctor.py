@@ -11,6 +11,7 @@ import click
 import msgspec
 from rich.text import Text
 
+from ..errors import how_to_install
 from . import exits
 from .display import console_for
 from .health import Health, ModelHealth, StoreHealth, examine
@@ -60,7 +61,7 @@ def _lines(health: Health) -> Iterator[Line]:
     for extra, packages in health.extras.items():
         missing = [name for name, version in packages.items() if version is None]
         there = ", ".join(f"{name} {version}" for name, version in packages.items())
-        how = f"not installed: pip install 'loom-agent[{extra}]'"
+        how = f"not installed: {how_to_install(extra)}"
         yield "--" if missing else "ok", f"extra {extra}", how if missing else there
     for name, is_set in health.keys.items():
         yield "ok" if is_set else "--", "key", f"{name} is {'set' if is_set else 'not set'}"

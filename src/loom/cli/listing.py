@@ -32,7 +32,7 @@ SHOWN = 20
     "states",
     multiple=True,
     type=click.Choice([state.value for state in RunState]),
-    help="Only those whose last run is in this state. May be repeated.",
+    help="Only those in this state: waiting when any run waits, else that of the last run. May be repeated.",
 )
 @click.option("--search", default="", metavar="TEXT", help="Only those with TEXT in their id or last prompt.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON array.")
@@ -40,7 +40,9 @@ SHOWN = 20
 def list_sessions(
     limit: int | None, show_all: bool, states: tuple[str, ...], search: str, as_json: bool, store_path: Path
 ) -> None:
-    """List the sessions, the one used last first: id, runs, state of the last run, when, and its prompt.
+    """List the sessions, the one used last first: id, runs, state, when, and the last prompt.
+
+    A session in which any run waits is waiting; any other is in the state of its last run.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..assembly.providers import choose_model
 from ..assembly.vendors import VENDORS, Vendor
-from ..errors import ConfigError
+from ..errors import ConfigError, how_to_install
 from ..llm.catalog import ModelInfo, known_models
 from ..llm.pricing import ListPrice, list_price, prices_installed
 from .app import debug_option
@@ -152,7 +152,7 @@ def _show_models(provider: str, as_json: bool) -> None:
         ]
         _table(("MODEL", "CONTEXT", "OUTPUT", "$ PER MILLION", "CAPABILITIES", "ENDS"), rows)
         if not prices_installed():
-            click.echo("\nPrices: pip install 'loom-agent[pricing]'", err=True)
+            click.echo(f"\nPrices: {how_to_install('pricing')}", err=True)
 
 
 def end_of(info: ModelInfo, today: date) -> str:

@@ -19,7 +19,7 @@ from .turns import make_display, open_desk, quoted, store_words
 
 
 @click.command("run")
-@click.argument("task")
+@click.argument("task", metavar="TASK", required=False)
 @agent_options
 @session_option
 @answer_options
@@ -51,7 +51,7 @@ from .turns import make_display, open_desk, quoted, store_words
 def command(
     context: click.Context,
     /,
-    task: str,
+    task: str | None,
     session_id: str | None,
     approve_all: bool,
     deny_all: bool,
@@ -86,6 +86,8 @@ def command(
     if explain:
         _explain(AgentSettings.of_options(AgentOptions(**options)))
         return
+    if task is None:
+        raise click.UsageError("Missing argument 'TASK'.", context)
     asked = _asked(context, task, take_stdin)
     parts = [attachment(file) for file in files]
     settings = AgentSettings.of_options(AgentOptions(**options))

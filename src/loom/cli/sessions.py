@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import msgspec
 
 from ..errors import ConfigError, RecordNotFound
 from ..events import encode_event
-from ..store.base import SessionRecord
+from ..store.base import SessionRecord, SessionStore
+from ..types import RunState
 from . import exits
-from .answers import Answers, chosen_run, settings_of
+from .answers import Answers, chosen_runs, settings_of
 from .asking import is_interactive, user_name
 from .listing import list_sessions
 from .options import agent_options, answer_options, store_options
@@ -21,6 +23,7 @@ from .stores import (
     open_existing,
     prompt_of,
     require_session,
+    unfinished,
     with_store,
 )
 from .text import counted, one_line, printable_json
@@ -126,7 +129,10 @@ def export(session_id: str, kind: str, output: Path | None, store_path: Path) ->
 @command.command("resume")
 @click.argument("session_id", metavar="ID")
 @click.option(
-    "--run", "run_id", metavar="RUN", help="The run to go on with.  [default: the newest unfinished]"
+    "--run",
+    "run_id",
+    metavar="RUN",
+    help="The run to go on with.  [default: those that are answered, else the newest unfinished]",
 )
 @click.option("--approve", multiple=True, metavar="ID|all", help="Approve a request. May be repeated.")
 @click.option("--deny", multiple=True, metavar="ID|all", help="Deny a request. May be repeated.")
@@ -164,8 +170,8 @@ def resume(
     """Go on with a run that waits for an answer, or whose process died.
 
     The agent is set up as it was when the run began; options given here come first. Requests that are not
-    answered by an option are asked on the terminal. --approve and --deny answer requests that are open now;
-    --yes and --no also those still to come.
+    answered by an option are asked on the terminal. --approve and --deny answer requests that are open now, in
+    every run of the session that waits, the oldest first; --yes and --no also those still to come.
 
     \b
     Examples:
@@ -181,21 +187,39 @@ def resume(
     async def work() -> int:
         await require_session(store, session_id)
         opened = await store.open_requests(session_id)
-        chosen = chosen_run(store, session_id, run_id, opened, said)
-        answers = said.to([request for request in opened if request.run_id == chosen])
-        settings = settings_of(store, session_id, chosen, given)
-        async with open_desk(
-            settings,
-            store=store,
-            store_path=store_path,
-            display=make_display(json=as_json, quiet=quiet),
-            approve_all=approve_all,
-            deny_all=deny_all,
-        ) as desk:
-            result = await desk.resume(desk.agent.session(session_id), chosen, answers)
-        return exits.code_of_state(result.state)
+        chosen = chosen_runs(store, session_id, run_id, opened, said, to_all=approve_all or deny_all)
+        requests = [request for request in opened if run_id in (None, request.run_id)]
+        answers = said.to(requests)
+        settings = {run: settings_of(store, session_id, run, given) for run in chosen}
+        codes: list[int] = []
+        for run in chosen:
+            if len(chosen) > 1 and not quiet:
+                asked = store.load_run(run)
+                click.echo(f"{run}: {one_line(prompt_of(asked), 200) if asked else ''}", err=True)
+            async with open_desk(
+                settings[run],
+                store=open_existing(store_path),  # its own: the desk closes it
+                store_path=store_path,
+                display=make_display(json=as_json, quiet=quiet),
+                approve_all=approve_all,
+                deny_all=deny_all,
+            ) as desk:
+                own = {request.id for request in requests if request.run_id == run}
+                own_answers = [answer for answer in answers if answer.request_id in own]
+                result = await desk.resume(desk.agent.session(session_id), run, own_answers)
+            codes.append(exits.code_of_state(result.state))
+        _tell_of_others(store, session_id, chosen, quiet=quiet)
+        return next((code for code in codes if code), exits.COMPLETED)
 
     context.exit(with_store(store, work()))
+
+
+def _tell_of_others(store: SessionStore, session_id: str, chosen: Collection[str], *, quiet: bool) -> None:
+    """Name the unfinished runs of the session that nobody went on with now."""
+    for run in () if quiet else unfinished(store.list_runs(session_id)):
+        if run.id not in chosen:
+            state = "still waits" if run.state == RunState.WAITING else "is unfinished"
+            click.echo(f"{run.id} {state} ({one_line(prompt_of(run), 60)}): --run {run.id}", err=True)
 
 
 # --- keeping house ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ..errors import ConfigError, RecordNotFound, StoreError
 from ..store.base import RunRecord, SessionRecord, SessionStore
+from ..types import RunState
 from .options import DEFAULT_STORE
 from .settings import AgentSettings
 
@@ -77,7 +78,7 @@ def make_folder(path: Path) -> None:
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True):
-    """One session at a glance. ``state`` is that of its newest run, empty when it has none."""
+    """One session at a glance. ``state`` is ``waiting`` when any run waits, else that of the newest; empty without."""
 
     id: str
     runs: int
@@ -101,12 +102,13 @@ def summaries(store: SessionStore) -> list[SessionSummary]:
 
 def _summary(session_id: str, record: SessionRecord | None, runs: list[RunRecord]) -> SessionSummary:
     newest = runs[-1] if runs else None
+    waits = any(run.state == RunState.WAITING for run in runs)
     times = [run.updated_at for run in runs] or ([record.updated_at] if record else [])
     return SessionSummary(
         id=session_id,
         runs=len(runs),
         last_prompt=prompt_of(newest) if newest else "",
-        state=newest.state if newest else "",
+        state=RunState.WAITING.value if waits else newest.state if newest else "",
         updated=max(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times),
     )
 

@@ -77,6 +77,7 @@ class RuntimeLimits:
 class Runtime:
     """The composition of policies. Every field is a frozen value, so sharing one between agents is safe.
 
+    ``session_restore`` is what a run is told of the session's earlier runs: everything, unless you say otherwise.
     ``output_attempts`` is how many replies may be judged against ``output_type`` before the run fails.
     """
 

@@ -8,6 +8,7 @@ from types import AsyncGeneratorType, TracebackType
 from typing import TYPE_CHECKING, Generic, Self, cast
 
 from .._generics import OutputT
+from ..errors import RunNotOver
 from ..events import AnyEvent
 from .turn import READING
 
@@ -64,9 +65,9 @@ class Stream(Generic[OutputT]):
 
     @property
     def result(self) -> RunResult[OutputT]:
-        """What the run came to. Raises RuntimeError while it goes on."""
+        """What the run came to. Raises RunNotOver (a RuntimeError) while it goes on."""
         if self._run.result is None:
-            raise RuntimeError(f"run {self._run.id} has not ended: read its stream to the end first")
+            raise RunNotOver(f"run {self._run.id} has not ended: read its stream to the end first")
         return self._run.result
 
     def __repr__(self) -> str:

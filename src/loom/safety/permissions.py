@@ -140,7 +140,7 @@ def judge(
         for action in ("deny", "ask", "allow"):
             for rule in matching:
                 if rule.action == action:
-                    reason = rule.reason or f"a rule says {action} for {rule.tool}"
+                    reason = rule.reason or f"a rule says so: {rule}"
                     return Ruling(rule.action, "permission", reason)
     # guard: tests/kernel/test_governed_path.py
     if mode is PermissionMode.PLAN and not spec.read_only:

@@ -306,6 +306,11 @@ def as_handler(candidate: object) -> ToolHandler:
         return _kept_tool(candidate.__func__).__get__(candidate.__self__)
     elif callable(candidate):
         return FunctionTool(candidate)
+    if hasattr(type(candidate), "as_tool"):
+        raise ConfigError(
+            f"{safe_repr(candidate)} is an agent, not a tool: pass its .as_tool(name=..., description=...), which "
+            "says what it is called and what it is for"
+        )
     raise ConfigError(
         f"{safe_repr(candidate)} is not a tool: it needs a `tool` that is a ToolSpec and an `invoke(args)` method, "
         "or must be a function"

@@ -108,7 +108,8 @@ class Offered:
         given = set(cast("dict[str, Any]", arguments))
         known, required = _declared(self._schemas[name])
         if given - known:
-            return f"it has no parameter {_listed(given - known)}"
+            there = f"only {_listed(known)}" if known else "and takes none"
+            return f"it has no parameter {_listed(given - known)}, {there}"
         if required - given:
             return f"it needs the parameter {_listed(required - given)}"
         return None
@@ -137,4 +138,4 @@ def _declared(schema: dict[str, Any]) -> tuple[set[str], set[str]]:
 
 
 def _listed(names: set[str]) -> str:
-    return ", ".join(repr(name[:40]) for name in sorted(names)[:5])
+    return ", ".join(repr(name[:40]) for name in sorted(names)[:8])
