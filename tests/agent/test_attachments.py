@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services import WIRES, Wire, openai, reply
 
 from loom import Agent, RunContext, RunState, Runtime, RuntimeTask, SessionRestorePolicy, loop, media, tool
 from loom.errors import ConfigError
@@ -29,7 +30,6 @@ from loom.types import (
     ToolResult,
     VideoPart,
 )
-from services import WIRES, Wire, openai, reply
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 OTHER = b"\x89PNG\r\n\x1a\n" + bytes(50)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services import openai, reply
 
 from loom import Agent, RunState, RuntimeTask, loop, media
 from loom.errors import ConfigError
@@ -25,7 +26,6 @@ from loom.types import (
     ToolResult,
     ToolSpec,
 )
-from services import openai, reply
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 ENCODED = base64.b64encode(PNG).decode()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import pytest
+from services import WIRES, Wire, anthropic
 
 from loom import Agent, RunResult, RunState, Runtime
 from loom.errors import OutputInvalid, to_exception
@@ -14,7 +15,6 @@ from loom.events import Event, PartialOutput, QualityJudged, decode_event, encod
 from loom.store.file import FileSessionStore
 from loom.testing import ModelServer, ScriptedProvider, call
 from loom.types import Role, to_json
-from services import WIRES, Wire, anthropic
 
 RIGHT = {"title": "Cats", "lives": [9]}
 WRONG = {"title": "Cats", "lives": "nine"}
