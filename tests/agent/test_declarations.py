@@ -93,6 +93,13 @@ IMPOSSIBLE: dict[str, Callable[[], Any]] = {
     "a bare predicate": lambda: SafetyRule.custom(name="n", reason="r", evaluator=lambda n, a: True),  # type: ignore[arg-type]
     "an async predicate": lambda: SafetyEvaluator.callable(_async_predicate),  # type: ignore[arg-type]
     "a predicate that is none": lambda: SafetyEvaluator(7),  # type: ignore[arg-type]
+    "a predicate without arguments": lambda: SafetyEvaluator.callable(lambda: True),  # type: ignore[arg-type, misc]
+    **{
+        f"a veto on {value!r:.12}": lambda value=value: SafetyRule.when_argument_equals(  # type: ignore[misc]
+            name="n", tool_name="t", argument="a", value=value, reason="r"
+        )
+        for value in ({"prod"}, object(), float("nan"), ("prod",), ["prod", {"x"}], {"a": object()}, b"prod")
+    },
     "limits as a dict": lambda: Runtime(limits={"max_iterations": 3}),  # type: ignore[arg-type]
     "governance as a dict": lambda: Runtime(governance={"mode": "plan"}),  # type: ignore[arg-type]
     "governance as a dict, in a preset": lambda: Runtime.sdk(governance={}),  # type: ignore[arg-type]
@@ -224,6 +231,14 @@ IDLE: dict[str, tuple[dict[str, Any], str]] = {
     "a veto on one tool and none": (_veto(tool_names=["deploy", "wipe"]), "no tool 'wipe'"),
     "a veto on no argument": (_veto(tool_names=["deploy"], arg_equals={"env": "prod"}), "no argument 'env'"),
     "a veto on no prefix": (_veto(tool_names=["deploy"], arg_prefixes={"env": "prod"}), "no argument 'env'"),
+    "names with a comma": (_rules(PermissionRule.deny("deploy*,wipe*")), "no name has ','"),
+    "a name as a set of signs": (_rules(PermissionRule.deny("[deploy]")), "did you mean 'deploy'"),
+    "a pattern in another case": (_rules(PermissionRule.deny("Dep*")), "did you mean 'dep*'"),
+    "a veto in another case": (_veto(tool_names=["Dep*"]), "did you mean 'dep*'"),
+    "a veto with a comma": (_veto(tool_names=["deploy*,wipe*"]), "no name has ','"),
+    "a regular expression": (_rules(PermissionRule.deny("deploy", environment="^prod$")), "shell-style"),
+    "one with a star": (_rules(PermissionRule.deny("deploy", environment="^prod.*$")), "shell-style"),
+    "one of two": (_rules(PermissionRule.deny("deploy", environment="(prod|test)")), "shell-style"),
     "a veto on no text": (_veto(arg_contains_any={"env": ["prod"]}), "no argument 'env'"),
 }
 
@@ -236,7 +251,7 @@ async def test_review_a_a_rule_that_would_guard_nothing_keeps_a_run_from_beginni
     [found] = built.check()
     assert found.level == "error"
     assert problem in found.problem
-    with pytest.raises(ConfigError, match=r"no tool|no argument|arguments="):
+    with pytest.raises(ConfigError, match=r"no tool|no argument|arguments=|shell-style"):
         await built.run("go")
     assert EFFECTS == []
 

@@ -19,7 +19,7 @@ from ..llm.estimates import estimated_tokens
 from ..llm.redact import redact_own_logs
 from ..policies.governance import GovernancePolicy
 from ..policies.profile import Runtime
-from ..policies.rule_check import RuleCheck, check_rules, refuse_idle_rules
+from ..policies.rule_check import RuleCheck, check_rules, refuse_idle_rules, rules_about
 from ..store.base import SessionStore
 from ..store.memory import InMemorySessionStore
 from ..tools.base import RunContext, ToolHandler
@@ -113,13 +113,13 @@ def hold_rules(governance: GovernancePolicy, tools: ToolRegistry) -> None:
     refuse_idle_rules(findings)
     for found in findings:
         if found.level == "warning":
-            logger.warning("%s (%s) touches nothing: %s", found.kind, found.rule, found.problem)
+            logger.warning("%s (%s) does not guard all it names: %s", found.kind, found.rule, found.problem)
     if not (governance.rules or governance.vetoes):
         return
 
     def newcomer(handler: ToolHandler) -> None:
-        later = check_rules(governance, reachable([*tools, handler]))
-        refuse_idle_rules(found for found in later if handler.tool.name in found.touches)
+        about = rules_about(governance, handler.tool.name)
+        refuse_idle_rules(check_rules(about, reachable([*tools, handler])))
 
     tools.newcomer = newcomer
 

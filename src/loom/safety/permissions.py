@@ -6,6 +6,7 @@ Pure: a decision is a function of the policy, the spec and the arguments. Nothin
 from __future__ import annotations
 
 import fnmatch
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -104,10 +105,7 @@ class PermissionRule(Struct, frozen=True):
         """Whether this rule speaks about the call."""
         if not name_matches(name, self.tool):
             return False
-        return all(
-            fnmatch.fnmatchcase(normalise(arguments.get(key, "")), normalise(pattern))
-            for key, pattern in self.arguments.items()
-        )
+        return all(value_matches(arguments.get(key, ""), pattern) for key, pattern in self.arguments.items())
 
     def __str__(self) -> str:
         conditions = "".join(f", {name}={pattern!r}" for name, pattern in self.arguments.items())
@@ -166,8 +164,31 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
+def value_matches(value: Any, pattern: str) -> bool:
+    """Whether the value of an argument is meant by ``pattern``. Numbers are one however they are written."""
+    if isinstance(value, float | int) and not isinstance(value, bool) and number_in(pattern) == value:
+        return True
+    return fnmatch.fnmatchcase(normalise(value), normalise(pattern))
+
+
+def number_in(value: Any) -> float | None:
+    """The number that ``value`` is or is the text of; None when there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return number if abs(number) < math.inf else None
+
+
 def normalise(value: Any) -> str:
-    """Text in the one form rules compare: NFKC, case-folded, stripped of outer space."""
+    """Text in the one form rules compare: NFKC, case-folded, stripped of outer space.
+
+    A number without a fraction is written without one: JSON knows no other difference between 1 and 1.0.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return unicodedata.normalize("NFKC", str(value)).casefold().strip()
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
-from .declared import function, instance, mapping, text, texts
-from .permissions import name_matches, normalise
+from .declared import function, instance, mapping, plain, takes, text, texts
+from .permissions import name_matches, normalise, number_in
 
 _WRAP = "wrap the predicate: SafetyEvaluator.callable(...)"
 
@@ -24,7 +24,8 @@ class SafetyEvaluator:
     handler: Callable[[str, dict[str, Any]], bool]
 
     def __post_init__(self) -> None:
-        handler = function("the predicate of a safety rule", self.handler)
+        what = "the predicate of a safety rule"
+        handler = takes(what, function(what, self.handler), "tool_name", "arguments")
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
             raise ConfigError(
                 "the predicate of a safety rule must not be async; use a before_tool hook for that"
@@ -42,7 +43,8 @@ class SafetyEvaluator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyRule:
-    """One veto. Text arguments are compared case-folded, width-normalised and stripped.
+    """One veto. Text arguments are compared case-folded, width-normalised and stripped; text that spells a number
+    or a truth value equals it. Values of ``arg_equals`` are plain JSON.
 
     ``tool_names`` are names or shell-style patterns (``mcp__*``); none means every tool. Raises ConfigError for a
     rule without any condition, which would never match, and for conditions that cannot be met.
@@ -61,7 +63,8 @@ class SafetyRule:
         what = f"safety rule {text('the name of a safety rule', self.name)!r}"
         instance(f"the reason of {what}", self.reason, str)
         object.__setattr__(self, "tool_names", texts(f"tool_names of {what}", self.tool_names))
-        mapping(f"arg_equals of {what}", self.arg_equals)
+        for argument, value in mapping(f"arg_equals of {what}", self.arg_equals).items():
+            plain(f"the value for {argument} of {what}", value)
         for argument, prefix in mapping(f"arg_prefixes of {what}", self.arg_prefixes).items():
             text(f"the prefix for {argument} of {what}", prefix)
         for argument, values in mapping(f"arg_contains_any of {what}", self.arg_contains_any).items():
@@ -127,7 +130,7 @@ class SafetyRule:
 
     def _vetoes(self, tool_name: str, arguments: dict[str, Any]) -> bool:
         conditions = [
-            *(_same(arguments.get(key), value) for key, value in self.arg_equals.items()),
+            *(same(arguments.get(key), value) for key, value in self.arg_equals.items()),
             *(_text(arguments, key).startswith(normalise(value)) for key, value in self.arg_prefixes.items()),
             *(
                 any(normalise(value) in _text(arguments, key) for value in values)
@@ -146,9 +149,15 @@ def first_veto(rules: Sequence[SafetyRule], tool_name: str, arguments: dict[str,
     return next((rule for rule in rules if rule.matches(tool_name, arguments)), None)
 
 
-def _same(actual: Any, expected: Any) -> bool:
+def same(actual: Any, expected: Any) -> bool:
+    """Whether an argument has the value a rule names. Text also equals the number or truth value it spells."""
     if isinstance(actual, str) and isinstance(expected, str):
         return normalise(actual) == normalise(expected)
+    if isinstance(actual, str) or isinstance(expected, str):
+        spelled, plainly = (actual, expected) if isinstance(actual, str) else (expected, actual)
+        if isinstance(plainly, bool):
+            return normalise(spelled) == normalise(plainly)
+        return isinstance(plainly, int | float) and number_in(spelled) == plainly
     return bool(actual == expected)
 
 

@@ -181,6 +181,7 @@ def checked_spec(spec: object) -> ToolSpec:
         raise ConfigError(f"{name}: its description must be text, not {type(description).__name__}")
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise ConfigError(f"{name}: its parameters must be a JSON Schema of type object")
+    _check_flags(spec)
     timeout: Any = spec.timeout
     if timeout is not None and not (_is_number(timeout) and timeout > 0):
         raise ConfigError(f"{name}: its timeout must be a positive number of seconds, not {timeout!r}")
@@ -188,6 +189,25 @@ def checked_spec(spec: object) -> ToolSpec:
         raise ConfigError(f"{name}: a tool is either read_only or destructive, not both")
     _check_limits(spec)
     return spec
+
+
+_FLAGS = ("read_only", "destructive", "concurrency_safe", "idempotent", "strict")
+
+
+def _check_flags(spec: ToolSpec) -> None:
+    """Refuse what merely counts as true or false: ``read_only="no"`` would run in plan mode."""
+    for flag in _FLAGS:
+        if not isinstance(given := getattr(spec, flag), bool):
+            raise ConfigError(f"{spec.name}: {flag} must be True or False, not {given!r:.80}")
+    needs: Any = spec.needs_approval
+    if needs is not None and not isinstance(needs, bool):
+        raise ConfigError(
+            f"{spec.name}: needs_approval (requires_permission) must be True, False or None, not {needs!r:.80}"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_limits(spec: ToolSpec) -> None:

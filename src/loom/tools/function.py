@@ -267,14 +267,19 @@ def tool(
     """
     if func is not None:
         return FunctionTool(_unwrapped(func), local_names=_local_names(func, inspect.currentframe()))
-    if timeout is not None and not timeout < math.inf:
-        raise ConfigError(f"timeout is a positive number of seconds, not {timeout!r}")
-    again = ToolRetries(retries) if isinstance(retries, int) and retries is not False else retries
+    again = ToolRetries(retries) if isinstance(retries, int) else retries
+    none = type(retries) is int and retries == 0
     facts = _Facts(
         description, read_only, destructive, concurrency_safe, requires_permission, idempotent, timeout, strict,
-        max_calls, None if retries == 0 else cast("ToolRetries", again),
+        max_calls, None if none else again,
     )  # fmt: skip
-    checked_spec(facts.spec(name if name is not None else "tool", description or "", {}))
+    checked_spec(
+        facts.spec(name if name is not None else "tool", "" if description is None else description, {})
+    )
+    if timeout == math.inf:
+        raise ConfigError(
+            "timeout must be a positive number of seconds, not infinite; leave it out for the default"
+        )
 
     def decorate(func: Callable[P, R], /) -> FunctionTool[P, R]:
         names = _local_names(func, inspect.currentframe())
