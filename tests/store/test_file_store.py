@@ -484,9 +484,35 @@ async def test_review_e4_a_compaction_moves_the_mark_with_the_file(tmp_path: Pat
     with pytest.raises(StoreCorrupted):
         FileSessionStore(path).list_sessions()
     path.unlink()
+    Path(f"{path}.lock").unlink()
     fresh = FileSessionStore(path)
     fresh.save_session(SessionRecord("new"))
     assert [row.id for row in fresh.list_sessions()] == ["new"]
+
+
+def test_review_e4_a_file_that_is_gone_is_not_a_new_store(written: Path) -> None:
+    """Whoever looks, whether it had the file open or not; without the mark it is a new one."""
+    whole, lock = written.read_bytes(), Path(f"{written}.lock")
+    before, mark = Desk(written), lock.read_bytes()
+    assert len(before.seqs()) == 5
+    written.unlink()
+    for desk in (before, Desk(written)):
+        for ask in (desk.seqs, desk.acquire):
+            with pytest.raises(StoreCorrupted, match=r"is gone.*remove .*sessions\.json\.lock"):
+                ask()
+        assert not written.exists()
+    lock.write_bytes(mark[:-1] + b"x")
+    with pytest.raises(StoreCorrupted, match="mark that cannot be read"):
+        Desk(written).acquire()
+    lock.write_bytes(mark)
+    written.write_bytes(whole)
+    assert len(before.seqs()) == 5
+    written.unlink()
+    lock.unlink()
+    fresh = Desk(written)
+    assert fresh.seqs() == []
+    fresh.append(fresh.acquire(), said("anew"))
+    assert fresh.seqs() == [1]
 
 
 # --- what cannot be read ----------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ import pytest
 from loom.errors import StoreCorrupted, StoreError
 from loom.events import ChildStarted, Event, encode_event
 from loom.signals import RuntimeSignal
+from loom.store import schema, sqlite, sqlitemerge
 from loom.store.base import RunRecord, SessionRecord, TranscriptRecord
 from loom.store.records import encode_row
 from loom.store.schema import APPLICATION_ID, MIGRATIONS
 from loom.store.sqlite import SqliteLog
+from loom.store.sqlitemerge import has_log
 from loom.store.sqlitetally import DIGEST_SIZE
 from loom.store.writer import Job
 from loom.testing.store_contract.samples import answered, finished, opened, placed, said, started
@@ -296,6 +298,31 @@ def test_review_e4_a_database_without_tallies_is_counted_from_here_on(tmp_path: 
         Desk(path).do(lambda log: log.read("s", 0, None, None))
 
 
+def test_review_e5_an_upgrade_that_a_reader_holds_up_is_told_afterwards(tmp_path: Path) -> None:
+    """Until then the main file has no witness, and the store works."""
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    former(path, placed([started(), said("1")]))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchall()
+    desk = Desk(path)
+    desk.do(lambda log: log.save(SessionRecord("during")), writes=True)
+    shutil.copy(path, alone)
+    with (
+        closing(sqlite3.connect(alone)) as plain,
+        pytest.raises(sqlite3.OperationalError, match="no such table"),
+    ):
+        plain.execute("SELECT * FROM witness")
+    reader.execute("COMMIT")
+    desk.do(lambda log: log.save(SessionRecord("after")), writes=True)
+    assert desk.log._rows.known.armed
+    shutil.copy(path, alone)
+    with pytest.raises(StoreCorrupted, match="-wal is gone"):
+        Desk(alone)
+    reader.close()
+    desk.log.close()
+
+
 def test_review_e4_an_event_of_another_time_in_its_place_is_noticed(tmp_path: Path) -> None:
     """A whole row that was written once and is not the one that was acknowledged last."""
     path = tmp_path / "s.db"
@@ -508,12 +535,66 @@ def test_review_e7_several_openers_of_a_new_file_all_get_it(tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir() if "." in entry.name] == []
 
 
+def test_review_e7_an_opener_does_not_empty_the_log_of_a_faster_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has seen a new file, a faster one has made the schema and says in the main file that it lacks something."""
+    path, faster = tmp_path / "s.db", []
+    switch = schema._switch_to_log
+
+    def overtaken(connection: sqlite3.Connection, busy_timeout: float) -> None:
+        monkeypatch.undo()
+        faster.append(Desk(path))
+        faster[0].log._execute("UPDATE witness SET ahead = 1, armed = 1")
+        switch(connection, busy_timeout)
+
+    monkeypatch.setattr(schema, "_switch_to_log", overtaken)
+    slower = Desk(path)
+    third = Desk(path)
+    for number, desk in enumerate((*faster, slower, third)):
+        desk.do(lambda log, n=number: log.save(SessionRecord(f"s{n}")), writes=True)
+    assert len(third.do(lambda log: log.list_sessions(None, False, None, None))) == 3
+
+
+def test_review_e7_the_witness_and_the_log_are_looked_at_in_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faster opener begins the log after it was looked for; a backup tool would empty it before the second look."""
+    path = tmp_path / "s.db"
+    Desk(path).log.close()
+    faster, looked = [], []
+
+    def before(name: str) -> bool:
+        found = has_log(name)
+        monkeypatch.setattr(sqlite, "has_log", has_log)
+        faster.append(Desk(path))
+        faster[0].log._execute("UPDATE witness SET ahead = 1, armed = 1")
+        return found
+
+    def between(name: str) -> bool:
+        looked.append(name)
+        faster[0].do(lambda log: log.save(SessionRecord("s")), writes=True)
+        with closing(sqlite3.connect(path, timeout=0)) as tool:
+            tool.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return has_log(name)
+
+    monkeypatch.setattr(sqlite, "has_log", before)
+    monkeypatch.setattr(sqlitemerge, "has_log", between)
+    desk = Desk(path)
+    assert len(looked) == 1
+    assert desk.do(lambda log: log.load_session("s")) is not None
+
+
 def test_review_e7_opening_a_file_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
     """A process that closes a file drops all its locks on it, so nobody may just look into one that is open."""
     path = tmp_path / "s.db"
     first = Desk(path)
     first.do(lambda log: log.save(SessionRecord("s")), writes=True)
-    Desk(path).log.close()
+    second = Desk(path)
+    second.do(
+        lambda log: log.save(SessionRecord("t")), writes=True
+    )  # which looks into the main file alone, too
+    second.log.close()
     take = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('PRAGMA journal_mode = DELETE')"
     other = subprocess.run([sys.executable, "-c", take], capture_output=True, text=True, check=False)
     assert "database is locked" in other.stderr

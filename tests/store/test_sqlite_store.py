@@ -324,6 +324,134 @@ async def test_review_e5_a_merge_by_another_process_is_heeded(tmp_path: Path) ->
     last.close()
 
 
+BESIDE = """
+import os, sqlite3, sys
+from loom.store.base import SessionRecord
+from loom.store.sqlite import SqliteSessionStore
+store = SqliteSessionStore(sys.argv[1])
+store.save_session(SessionRecord("before"))
+other = sqlite3.connect(sys.argv[1])
+for number in range(int(sys.argv[3])):
+    other.execute(f"PRAGMA wal_checkpoint({sys.argv[2]})").fetchall()
+    store.save_session(SessionRecord(f"s{number}"))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+def test_review_e5_a_merge_by_another_program_is_heeded(tmp_path: Path, mode: str, times: int) -> None:
+    """As a backup tool does, beside an open store: what is saved after it is in the log alone, and is missed."""
+    path = tmp_path / "s.db"
+    subprocess.run([sys.executable, "-c", BESIDE, str(path), mode, str(times)], check=True)
+    kept = shutil.copytree(tmp_path, tmp_path / "kept") / "s.db"
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink()
+    if not _missed(path):
+        assert _names(path) == _names(kept), "lost, and nobody noticed"
+    assert len(_names(kept)) == times + 1
+
+
+def test_review_e5_a_merge_by_another_program_in_the_middle_of_a_commit_is_heeded(tmp_path: Path) -> None:
+    """What is acknowledged is in the main file, or the main file says that it lacks something."""
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    desk, other = SqliteLog(str(path), lambda: 1000.0, 1.0), sqlite3.connect(path)
+
+    def save_and_merge(log: SqliteLog) -> None:
+        log.save(SessionRecord("during"))
+        other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    for work in (lambda log: log.save(SessionRecord("before")), save_and_merge):
+        job = Job(work, writes=True)
+        desk.perform([job])
+        assert job.error is None
+    shutil.copy(path, alone)
+    if not _missed(alone):
+        assert _names(alone) == ["before", "during"]
+    other.close()
+    desk.close()
+
+
+def test_review_e5_a_merge_that_a_reader_holds_up_is_done_when_it_has_gone(tmp_path: Path) -> None:
+    """A log is not said to be merged while somebody reads an older state, which keeps the rest out of the main file."""
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    desk, reader = SqliteLog(str(path), lambda: 1000.0, 1.0), sqlite3.connect(path, isolation_level=None)
+
+    def turn(number: int) -> None:
+        batch = placed([started(), finished()], head=2 * number, run_id=f"run_{number}")
+        bodies = [encode_event(event) for event in batch]
+        job = Job(lambda log: log.append(log.acquire("s", "a", 60.0), batch, bodies, ()), writes=True)
+        desk.perform([job])
+        assert job.error is None
+
+    turn(0)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchall()
+    turn(1)
+    desk.rest()
+    assert desk.patience is not None
+    reader.execute("COMMIT")
+    desk.rest()
+    assert desk.patience is None
+    shutil.copy(path, alone)
+    copy = SqliteLog(str(alone), lambda: 1000.0, 1.0)
+    assert len(copy.read("s", 0, None, None)) == 4
+    copy.close()
+    reader.close()
+    desk.close()
+
+
+def test_review_e5_a_main_file_that_could_not_be_told_is_told_before_the_next_write(tmp_path: Path) -> None:
+    """Somebody reads a state from before the log was begun anew: when that ends, the next write says it."""
+    path, alone = tmp_path / "s.db", tmp_path / "alone.db"
+    desk, reader = SqliteLog(str(path), lambda: 1000.0, 1.0), sqlite3.connect(path, isolation_level=None)
+
+    def save(name: str) -> None:
+        job = Job(lambda log: log.save(SessionRecord(name)), writes=True)
+        desk.perform([job])
+        assert job.error is None
+
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchall()
+    save("while it reads")
+    reader.execute("COMMIT")
+    save("after")
+    shutil.copy(path, alone)
+    assert _missed(alone)
+    reader.close()
+    desk.close()
+    assert _names(path) == ["while it reads", "after"]
+
+
+def test_review_e5_a_main_file_that_is_gone_is_not_a_new_store(tmp_path: Path) -> None:
+    """Its log is left: SQLite would remove it with what it holds."""
+    path = tmp_path / "s.db"
+    subprocess.run([sys.executable, "-c", TURNS, str(path), "2"], check=True)
+    log = Path(f"{path}-wal").read_bytes()
+    for emptied in (False, True):
+        path.unlink(missing_ok=True)
+        if emptied:
+            path.touch()
+        with pytest.raises(StoreCorrupted, match="is gone, and its write-ahead log"):
+            SqliteLog(str(path), lambda: 1000.0, 1.0)
+        assert Path(f"{path}-wal").read_bytes() == log
+
+
+def _missed(path: Path) -> bool:
+    try:
+        SqliteLog(str(path), lambda: 1000.0, 1.0).close()
+    except StoreCorrupted as error:
+        return "-wal is gone" in str(error)
+    return False
+
+
+def _names(path: Path) -> list[str]:
+    desk = SqliteLog(str(path), lambda: 1000.0, 1.0)
+    rows = desk.list_sessions(None, False, None, None)
+    desk.close()
+    return [row.id for row in rows]
+
+
 async def test_review_e5_one_may_go_on_without_the_log_as_the_docs_say(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     subprocess.run([sys.executable, "-c", TURNS, str(path), "2"], check=True)

@@ -173,16 +173,26 @@ class LineFile:
         mark = os.pread(self._lock_fd, MARK_SIZE, 0)
         if mark == self._seen_mark:
             return  # the file reached it, and has only grown since
-        try:
-            end, seed = read_mark(mark)
-        except ValueError as error:
-            raise StoreCorrupted(f"{self.path}.lock {error}; it was left as it is") from error
+        end, seed = self._reading_mark(mark)
         if self._end < end or (self._end == end and end and self._seed != seed):
             raise StoreCorrupted(
                 f"{self.path} was written up to byte {end} and is intact up to byte {self._end}: the rest is gone; "
                 f"restore it, or remove {self.path}.lock if this file is itself what was restored"
             )
         self._seen_mark = mark
+
+    def _reading_mark(self, mark: bytes) -> tuple[int, int]:
+        try:
+            return read_mark(mark)
+        except ValueError as error:
+            raise StoreCorrupted(f"{self.path}.lock {error}; it was left as it is") from error
+
+    def _expect_none(self) -> None:
+        if self._lock_fd >= 0 and self._reading_mark(os.pread(self._lock_fd, MARK_SIZE, 0))[0]:
+            raise StoreCorrupted(
+                f"{self.path} is gone, and was written to: restore it from a backup, "
+                f"or remove {self.path}.lock, too, to begin anew"
+            )
 
     def _mark(self, end: int, seed: int) -> None:
         if self._lock_fd < 0:
@@ -216,11 +226,11 @@ class LineFile:
         try:
             self._fd = os.open(self.path, os.O_RDWR | flags)
         except FileNotFoundError:
+            self._expect_none()
             if not writes:
                 return False
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
             _sync_directory(self.path)
-            self._mark(0, 0)
         except OSError as error:
             if writes or error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
                 raise

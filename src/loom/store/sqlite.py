@@ -28,7 +28,7 @@ from .log import SIGNAL_WINDOW, Lease, check_seqs, check_source, seen_key
 from .records import encode_row
 from .schema import connect, store_error
 from .sqliteknown import LeaseRow, RunRow
-from .sqlitemerge import MOST_GROUPS, Merging, has_log
+from .sqlitemerge import MOST_GROUPS, Merging, check_main, has_log
 from .sqliterecords import RUN_QUERY, RecordTables
 from .sqliterows import (
     EventRow,
@@ -88,6 +88,8 @@ class SqliteLog(RecordTables):
         self._path = path
         self._clock = clock
         had_log = has_log(path)
+        if had_log:
+            check_main(path)
         self._connection = connect(path, busy_timeout=busy_timeout)
         super().__init__(Rows(self._connection, path))
         self._merging = self._with_log(had_log)
@@ -126,7 +128,7 @@ class SqliteLog(RecordTables):
         ):  # it stays in the log; the next operation says what is wrong
             if self._merging is not None:
                 self._synchronise(True)
-                self._merging.merge()
+                self._due = not self._merging.merge()
 
     # --- groups of jobs -------------------------------------------------------------------------------
 
@@ -167,8 +169,10 @@ class SqliteLog(RecordTables):
             for job in jobs:
                 self._write_one(job)
         self._execute("COMMIT")
-        if self._merging is not None and self._merging.groups > MOST_GROUPS:
-            self.rest()
+        if self._merging is not None:
+            self._merging.settle()
+            if self._merging.groups > MOST_GROUPS:
+                self.rest()
 
     def _synchronise(self, sync: bool) -> None:
         """Say whether the next commit must reach the disk."""
