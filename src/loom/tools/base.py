@@ -206,10 +206,6 @@ def _check_flags(spec: ToolSpec) -> None:
         )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _check_limits(spec: ToolSpec) -> None:
     most: Any = spec.max_calls
     if most is not None and (type(most) is not int or most < 1):
