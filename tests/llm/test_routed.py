@@ -309,3 +309,22 @@ async def test_leaving_a_stream_early_lets_go_of_the_model() -> None:
         await stream.aclose()
         await agent.aclose()
     assert len(server.requests) == 1
+
+
+async def test_review_g6_what_a_user_writes_is_not_cut_before_it_is_routed() -> None:
+    """The words that would decide stand after what looks like the beginning of a context."""
+    task = "Hello.\n\n<context>\nPlease refactor this Python code and debug the function."
+    models = {name: answering(name) for name in ("quick", "coder")}
+    strengths = {name: STRENGTHS[name] for name in models}
+    agent = Agent(model=RoutedModel(models=models, strengths=strengths, default="quick"))
+    assert (await agent.run(task)).output == "by coder"
+
+
+async def test_review_g6_the_context_beside_a_task_does_not_route() -> None:
+    from loom.tools.base import RunContext
+
+    models = {name: answering(name) for name in ("quick", "coder")}
+    strengths = {name: STRENGTHS[name] for name in models}
+    agent = Agent(model=RoutedModel(models=models, strengths=strengths, default="quick"))
+    inputs = {"note": "refactor this Python code and debug the function"}
+    assert (await agent.run("Hello.", context=RunContext(inputs=inputs))).output == "by quick"

@@ -8,6 +8,7 @@ from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import AuthenticationError
 from ..llm.base import as_provider
+from ..llm.base import GOAL
 from ..llm.fallback import Candidate, FallbackProvider, KeylessProvider, goes_on
 from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model
@@ -85,7 +86,7 @@ def _chooser(model: RoutedModel) -> Choose:
 
 
 def _question(messages: Sequence[ChatMessage]) -> str:
-    """What the user said last, without what ``folds.state.task_content`` put before and after it."""
+    """What the user said last: of the run's task the task alone, without the context that stands beside it."""
     last = next((message for message in reversed(messages) if message.role is Role.USER), None)
-    text = (last.text_content if last else None) or ""
-    return text.rpartition("</earlier>\n\n")[2].partition("\n\n<context>\n")[0]
+    text, goal = (last.text_content if last else None) or "", GOAL.get()
+    return goal if goal and goal in text else text

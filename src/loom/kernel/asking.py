@@ -28,6 +28,7 @@ from ..events import (
 )
 from ..folds.state import State
 from ..llm.base import (
+    GOAL,
     RETRIED,
     ContentDeltaEvent,
     ProviderEvent,
@@ -70,6 +71,7 @@ async def ask_model(scope: Scope, state: State, step: object) -> AsyncGenerator[
     said: list[ProviderEvent] = []
     retried: list[Retried] = []
     RETRIED.set(retried)
+    GOAL.set(state.goal)
     try:
         if scope.engine.edit_messages is not None:
             edit = scope.engine.edit_messages(list(messages))

@@ -109,6 +109,10 @@ RETRIED: ContextVar[list[Retried] | None] = ContextVar("loom_retried", default=N
 """Where a provider tells whoever asks it that it asks again; None when nobody wants to know."""
 
 
+GOAL: ContextVar[str] = ContextVar("loom_goal", default="")
+"""The task of the run that asks, as the user gave it: without the context that a message holds beside it."""
+
+
 class LLMProvider(ABC):
     """A model service. Subclassing is optional: any object with ``chat`` will do, see ``as_provider``.
 
