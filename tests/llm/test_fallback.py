@@ -49,6 +49,18 @@ class Ticks:
         return self.now
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@both
+async def test_review_a_an_error_that_cannot_be_told_is_followed_by_the_next_model(streamed: bool) -> None:
+    first, second = ScriptedProvider([Unspeakable()]), ScriptedProvider([say("hello")])
+    reply = await ask(FallbackProvider([first, second]), streamed)
+    assert reply.message.content == "hello"
+
+
 # --- which errors go on -------------------------------------------------------------------------------
 
 

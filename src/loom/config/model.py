@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..errors import ConfigError
+from ..safety.declared import instance, several
 from ..safety.network import read_proxy
 from ..types import Usage
 
@@ -56,7 +57,8 @@ class Price(Struct, frozen=True, omit_defaults=True):
     """What a million tokens cost, in any one currency, and ``web_search`` what one search of the web costs.
 
     None for the cache means the price of input (for what stays an hour: that of other writes), for sound and
-    pictures that of other input or output. None for searches means that their price is not known.
+    pictures that of other input or output. None for searches means that their price is not known. Raises
+    ConfigError for what is no number from 0: a limit on cost could not be held by it.
     """
 
     input: float
@@ -69,6 +71,14 @@ class Price(Struct, frozen=True, omit_defaults=True):
     output_audio: float | None = None
     output_image: float | None = None
     web_search: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value: Any = getattr(self, name)
+            if value is None and name not in ("input", "output"):
+                continue
+            if not (_is_number(value) and 0 <= value < math.inf):
+                raise ConfigError(f"the price {name} must be a number from 0, not {value!r:.80}")
 
     def cost(self, usage: Usage) -> float | None:
         """What ``usage`` costs. None when it has searches without a price, or what other models used."""
@@ -421,6 +431,11 @@ class Instructions(Struct, frozen=True, omit_defaults=True):
     style: str = ""
     constraints: list[str] = []
     content: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("role", "style", "content"):
+            instance(f"{name} of Instructions", getattr(self, name), str)
+        several("constraints of Instructions", self.constraints, str, 'write ["..."], also for a single one')
 
     def render(self) -> str:
         """The prompt: role, style, constraints as bullets, then the content, a blank line between."""

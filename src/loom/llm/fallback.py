@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import ConfigError, InvalidRequestError, LoomError, MalformedReplyError, ProviderError
-from ..types import Attempt, ChatMessage, ChatResponse, ToolSpec, Usage
+from ..types import Attempt, ChatMessage, ChatResponse, ToolSpec, Usage, describe_error
 from .base import (
     LLMProvider,
     ModelSettings,
@@ -252,7 +252,7 @@ def _put_together(said: Sequence[ProviderEvent], candidate: Candidate) -> ChatRe
 def _as_ours(error: Exception) -> LoomError:
     if isinstance(error, LoomError):
         return error
-    failure = ProviderError(f"the provider failed: {type(error).__name__}: {error}".rstrip(": "))
+    failure = ProviderError(f"the provider failed: {describe_error(error)}")
     failure.__cause__ = error  # so that it is told in the log
     return failure
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, aclosing
 
 from ..errors import ConfigError
-from ..types import ChatMessage, ChatResponse, ToolSpec
+from ..types import ChatMessage, ChatResponse, ToolSpec, describe_error
 from .base import LLMProvider, ModelSettings, ProviderEvent
 from .fallback import Candidate, FallbackProvider
 
@@ -86,7 +86,7 @@ class RoutedProvider(LLMProvider):
             chosen = self._choose(list(messages))
             name = await chosen if inspect.isawaitable(chosen) else chosen
         except Exception as error:  # the application's function: its failure is a fault of the declaration
-            raise ConfigError(f"choosing a model failed: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"choosing a model failed: {describe_error(error)}") from error
         return self._named(self.default if name is None else name)
 
     def _named(self, name: object) -> FallbackProvider:

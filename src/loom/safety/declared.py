@@ -33,9 +33,8 @@ def several(what: str, value: Any, kind: type[T], hint: str = "") -> tuple[T, ..
     """A sequence of ``kind`` as a tuple. Text is refused: it would be taken for its letters."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         instead = f"; {hint}" if hint else ""
-        raise ConfigError(
-            f"{what} must be a sequence of {kind.__name__}, not {safe_repr(value):.80}{instead}"
-        )  # pyright: ignore[reportUnknownArgumentType]
+        shown = safe_repr(cast("object", value))
+        raise ConfigError(f"{what} must be a sequence of {kind.__name__}, not {shown:.80}{instead}")
     return tuple(instance(f"each of {what}", one, kind, hint) for one in value)  # pyright: ignore[reportUnknownVariableType]
 
 
