@@ -205,11 +205,12 @@ class Agent(Generic[OutputT, DepsT]):
         modes, rules, vetoes, rates and gates hold for them beside those of this agent, the strictest wins.
         """
         from .runtime.child import AgentTool
+        from .safety.declared import text
 
         return AgentTool(
             self.grounds,
             name=name,
-            description=description,
+            description=text("the description of an agent as a tool", description),
             scratch=self._scratch_store,
             within=self._reach,
             checks=self._checks,

@@ -38,6 +38,7 @@ from .loop_hooks import Present, editor, messages_of, model_of, tell, tool_watch
 from .media import attached
 from .policies.governance import GovernancePolicy
 from .policies.rule_check import check_rules, refuse_idle_rules
+from .safety.declared import count, function, instance, several, text, texts
 from .safety.media import name_files
 from .short_replies import spelled_out
 from .signals import RuntimeTask
@@ -56,6 +57,12 @@ else:
 
 _REPORTED = TOLD | {"stuck"}
 """Ways to fail that are an answer of sorts: reported in the turn, where a broken service raises."""
+
+
+_HOOKS = (
+    "on_before_turn", "on_after_turn", "on_tool_result", "on_event", "choose_model", "before_llm_call",
+    "limit_message_builder", "serialize_event",
+)  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -90,6 +97,27 @@ class AgentConfig(Generic[StreamedT]):
     serialize_event: Callable[[TurnEvent], StreamedT] | None = None
     affirmatives: frozenset[str] | set[str] | None = None
     negatives: frozenset[str] | set[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConfigError for a field that cannot mean anything. Asked when it is made and when an agent is."""
+        count("max_iterations", self.max_iterations)
+        if self.model is not None:
+            text("model", self.model)
+        instance("system_preamble", self.system_preamble, str)
+        if self.extra_tools is not None:
+            instance("extra_tools", self.extra_tools, Sequence, "write [...]")  # type: ignore[type-abstract]
+            several("extra_tools", self.extra_tools, object, "write [...]")
+        if self.governance is not None:
+            instance("governance", self.governance, GovernancePolicy)
+        for hook in _HOOKS:
+            if getattr(self, hook) is not None:
+                function(hook, getattr(self, hook))
+        for words in ("affirmatives", "negatives"):
+            if getattr(self, words) is not None:
+                texts(words, getattr(self, words))
 
 
 @dataclass(slots=True)
@@ -143,10 +171,17 @@ class Agent(Generic[StreamedT]):
     ) -> None:
         if provider is None and provider_registry is None:
             raise ConfigError("a loop agent needs a provider or a provider_registry")
-        self.config: AgentConfig[StreamedT] = config or AgentConfig()
-        self.human = human
+        if config is not None:
+            instance("config", config, AgentConfig)
+        self.config: AgentConfig[StreamedT] = AgentConfig() if config is None else config
+        self.config.check()
+        self.human = None if human is None else _checked_human(human)
         self._provider = None if provider is None else as_provider(provider)
+        if provider_registry is not None:
+            instance("provider_registry", provider_registry, ProviderRegistry)
         self._registry = provider_registry
+        if tool_registry is not None:
+            instance("tool_registry", tool_registry, ToolRegistry, "write ToolRegistry([...])")
         self._tools = tool_registry if tool_registry is not None else ToolRegistry()
         self._scrubbers: dict[int, LLMProvider] = {}
         self._held: tuple[GovernancePolicy, tuple[ToolSpec, ...]] | None = None
@@ -219,6 +254,7 @@ class Agent(Generic[StreamedT]):
         streaming: bool,
     ) -> _Turn:
         config = self.config
+        config.check()
         said = _conversation(messages)
         await tell("on_event", config.on_event, "turn_start", {"num_messages": len(said)})
         said = await messages_of("on_before_turn", config.on_before_turn, said)
@@ -228,7 +264,7 @@ class Agent(Generic[StreamedT]):
             model_id = await model_of(config.choose_model, said)
         provider, model = self._resolve(model_id or config.model)
         redact_own_logs()
-        governance = config.governance or GovernancePolicy()
+        governance = GovernancePolicy() if config.governance is None else config.governance
         tools = self._all_tools()
         self._hold_rules(governance, tools)
         engine = Engine(
@@ -285,6 +321,14 @@ class Agent(Generic[StreamedT]):
         if not self.config.extra_tools:
             return self._tools
         return ToolRegistry([*self._tools, *self.config.extra_tools])
+
+
+def _checked_human(human: object) -> Human:
+    if isinstance(human, type) or not isinstance(human, Human):
+        raise ConfigError(
+            f"human must be an object with ask(request), such as CallbackHuman(...), not {safe_repr(human):.80}"
+        )
+    return human
 
 
 class _TurnLog:

@@ -11,14 +11,19 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from .errors import ConfigError
 from .types import Keyed
 
 RequestKind = Literal["approval", "question"]
 AnswerVerdict = Literal["approve", "deny", "answer"]
+_VERDICTS = ("approve", "deny", "answer")
 
 
 class Answer(Struct, Keyed, frozen=True, omit_defaults=True):
-    """What a human said to one request. ``by`` names who; ``value`` is the answer to a question."""
+    """What a human said to one request. ``by`` names who; ``value`` is the answer to a question.
+
+    Raises ConfigError for a verdict that is none: it would be taken for a no, or for nothing.
+    """
 
     request_id: str
     verdict: AnswerVerdict
@@ -26,6 +31,11 @@ class Answer(Struct, Keyed, frozen=True, omit_defaults=True):
     reason: str = ""
     by: str = ""
     at: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.verdict not in _VERDICTS:
+            known = ", ".join(_VERDICTS)
+            raise ConfigError(f"the verdict of an answer must be one of {known}, not {self.verdict!r:.80}")
 
 
 class Request(Struct, Keyed, frozen=True, omit_defaults=True):

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import Struct
 
+from .errors import ConfigError
 from .types import AudioPart, FilePart, ImagePart, Part, TextPart, VideoPart
 
 SignalUrgency = Literal["low", "normal", "high", "critical"]
@@ -29,6 +30,14 @@ class RuntimeTask(Struct, frozen=True, omit_defaults=True):
     criteria: list[str] = []
     metadata: dict[str, Any] = {}
     attachments: list[Part] = []
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.goal, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"the goal of a task must be text, not {self.goal!r:.80}")
+        if isinstance(self.criteria, str):
+            raise ConfigError(
+                'the criteria of a task must be a list of texts; write ["..."], also for a single one'
+            )
 
     @classmethod
     def from_input(cls, task: TaskInput) -> RuntimeTask:

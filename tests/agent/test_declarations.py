@@ -12,6 +12,8 @@ import pytest
 
 from loom import (
     Agent,
+    Answer,
+    CallbackHuman,
     Files,
     Generation,
     GovernancePolicy,
@@ -22,9 +24,11 @@ from loom import (
     Price,
     Runtime,
     RuntimeLimits,
+    RuntimeTask,
     SafetyEvaluator,
     SafetyRule,
     SessionRestorePolicy,
+    SqliteSessionStore,
     TerminalHuman,
     Web,
     tool,
@@ -93,6 +97,26 @@ IMPOSSIBLE: dict[str, Callable[[], Any]] = {
     "a bare predicate": lambda: SafetyRule.custom(name="n", reason="r", evaluator=lambda n, a: True),  # type: ignore[arg-type]
     "an async predicate": lambda: SafetyEvaluator.callable(_async_predicate),  # type: ignore[arg-type]
     "a predicate that is none": lambda: SafetyEvaluator(7),  # type: ignore[arg-type]
+    "constraints as text": lambda: Instructions(constraints="never deploy"),  # type: ignore[arg-type]
+    "constraints of numbers": lambda: Instructions(constraints=[3]),  # type: ignore[list-item]
+    "a content that is no text": lambda: Instructions(content=3),  # type: ignore[arg-type]
+    "a store of no name": lambda: SqliteSessionStore(""),
+    "a store of a number": lambda: SqliteSessionStore(3),  # type: ignore[arg-type]
+    "a store of bytes": lambda: SqliteSessionStore(b"x.db"),  # type: ignore[arg-type]
+    "a store that waits for less than nothing": lambda: SqliteSessionStore("x.db", busy_timeout=-1),
+    "a store that waits for text": lambda: SqliteSessionStore("x.db", busy_timeout="1"),  # type: ignore[arg-type]
+    "a clock that is a number": lambda: SqliteSessionStore("x.db", clock=3),  # type: ignore[arg-type]
+    "a callback that is a number": lambda: CallbackHuman(3),  # type: ignore[arg-type]
+    "a callback without a request": lambda: CallbackHuman(lambda: True),  # type: ignore[arg-type, misc]
+    "a verdict that is none": lambda: Answer(request_id="r", verdict="yes"),  # type: ignore[arg-type]
+    "a tool described by a number": lambda: _agent().as_tool(name="n", description=3),  # type: ignore[arg-type]
+    "a goal that is a number": lambda: RuntimeTask(3),  # type: ignore[arg-type]
+    "criteria as text": lambda: RuntimeTask("go", criteria="short"),  # type: ignore[arg-type]
+    **{
+        f"a price of {value!r}": lambda value=value: Price(input=value, output=1)  # type: ignore[misc]
+        for value in ("1", None, float("nan"), float("inf"), -1, True)
+    },
+    "a price of searches": lambda: Price(1, 1, web_search=-1),
     "a predicate without arguments": lambda: SafetyEvaluator.callable(lambda: True),  # type: ignore[arg-type, misc]
     **{
         f"a veto on {value!r:.12}": lambda value=value: SafetyRule.when_argument_equals(  # type: ignore[misc]
@@ -160,7 +184,6 @@ IMPOSSIBLE: dict[str, Callable[[], Any]] = {
     "a temperature beyond": lambda: Generation(temperature=3),
     "half a token": lambda: Generation(max_output_tokens=1.0),  # type: ignore[arg-type]
     "extensions of a generation": lambda: Generation(extensions=[]),  # type: ignore[arg-type]
-    "constraints as text": lambda: Instructions(constraints="be brief"),  # type: ignore[arg-type]
     "a role that is no text": lambda: Instructions(role=3),  # type: ignore[arg-type]
     "strength of text": lambda: ModelStrengths(speed="9"),  # type: ignore[arg-type]
     "an allowance of text": lambda: Allowance(max_concurrent="3"),  # type: ignore[arg-type]

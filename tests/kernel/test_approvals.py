@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 from stage import Clock, Tool, agent, faults_of_pairing, of_type, soon, types
 
 from loom.agent import Agent
@@ -155,7 +155,8 @@ async def test_a_verdict_that_is_no_verdict_approves_nothing(word: Any, kind: st
     try:
         result = await soon(built.session("s").run("go"))
         if kind == "resume":
-            forged = Answer(result.pending[0].id, word)
+            forged = Answer(result.pending[0].id, "deny")
+            force_setattr(forged, "verdict", word)  # made by hand it is refused at once
             await soon(built.session("s").resume(None, [forged]).wait())
     except RequestClosed:
         pass

@@ -1,6 +1,7 @@
 """One model after another: the provider, over scripted models."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from loom.errors import (
     ProviderUnavailableError,
     RateLimitError,
 )
-from loom.llm.base import ContentDeltaEvent, ModelSettings, StopEvent, UsageEvent
+from loom.llm.base import ContentDeltaEvent, LLMProvider, ModelSettings, StopEvent, UsageEvent
 from loom.llm.fallback import Candidate, FallbackProvider
 from loom.testing.scripted import ScriptedProvider, call, interrupted, say
 from loom.types import ChatResponse, StopReason, ToolSpec, Usage
@@ -47,6 +48,56 @@ class Ticks:
     def __call__(self) -> float:
         self.now += 1.0
         return self.now
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@both
+async def test_review_a_an_error_that_cannot_be_told_is_followed_by_the_next_model(streamed: bool) -> None:
+    first, second = ScriptedProvider([Unspeakable()]), ScriptedProvider([say("hello")])
+    reply = await ask(FallbackProvider([first, second]), streamed)
+    assert reply.message.content == "hello"
+
+
+class Quits(LLMProvider):
+    """Raises what is no Exception, at once."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def chat(self, messages: Any, **options: Any) -> ChatResponse:
+        raise self.error
+
+    async def chat_stream(self, messages: Any, **options: Any) -> AsyncIterator[Any]:
+        if messages:
+            raise self.error
+        yield say("never")
+
+
+@both
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), BaseException("odd")], ids=repr)
+async def test_review_a_what_a_model_raises_that_is_no_exception_is_its_failure(
+    error: BaseException, streamed: bool
+) -> None:
+    reply = await ask(FallbackProvider([Quits(error), ScriptedProvider([say("hello")])]), streamed)
+    assert reply.message.content == "hello"
+    with pytest.raises(ProviderError, match=type(error).__name__):
+        await ask(FallbackProvider([Quits(error)]), streamed)
+
+
+async def test_review_a_a_client_that_closes_its_generator_is_followed_by_the_next_model() -> None:
+    reply = await ask(FallbackProvider([Quits(GeneratorExit()), ScriptedProvider([say("hello")])]), False)
+    assert reply.message.content == "hello"
+
+
+@both
+async def test_review_a_the_terminals_interrupt_goes_up(streamed: bool) -> None:
+    second = ScriptedProvider([say("hello")])
+    with pytest.raises(KeyboardInterrupt):
+        await ask(FallbackProvider([Quits(KeyboardInterrupt()), second]), streamed)
 
 
 # --- which errors go on -------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from ..config.model import Model
 from ..config.models import AnyModel, FallbackModel, RoutedModel
 from ..errors import AuthenticationError
-from ..llm.base import as_provider
-from ..llm.base import GOAL
+from ..llm.base import GOAL, as_provider
 from ..llm.fallback import Candidate, FallbackProvider, KeylessProvider, goes_on
 from ..llm.routed import Choose, RoutedProvider
 from ..policies.routing import best_model

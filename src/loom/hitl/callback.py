@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..requests import Answer, Request
+from ..safety.declared import function, takes
 
 Reply = Answer | bool | str | None
 
@@ -15,13 +16,15 @@ class CallbackHuman:
     """Asks ``callback(request)``, sync or async.
 
     True and False approve and deny, an ``Answer`` is taken as it is, None leaves the request open (the run
-    waits), and any other value answers a question. For an approval only True and an ``Answer`` approve.
+    waits), and any other value answers a question. For an approval only True and an ``Answer`` approve. Raises
+    ConfigError for what is no function of one request.
     """
 
     def __init__(
         self, callback: Callable[[Request], Reply | Awaitable[Reply] | Any], *, by: str = ""
     ) -> None:
-        self._callback = callback
+        what = "the callback of CallbackHuman"
+        self._callback = takes(what, function(what, callback), "request")
         self._by = by
 
     async def ask(self, request: Request) -> Answer | None:

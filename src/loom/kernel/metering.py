@@ -47,18 +47,13 @@ class Spent:
 def spent_on_reply(scope: Scope, messages: Sequence[ChatMessage], reply: ChatResponse) -> Spent:
     """What ``reply`` to ``messages`` used and cost; what its service left out is estimated."""
     usage = reply.usage
-    if usage is None or not usage.total_tokens or _counts_no_words(usage, reply.message):
+    if usage is None or not usage.total_tokens:
         usage = _estimated(scope, messages, reply.message)
     attempts = reply.attempts
     if not attempts:
         return _priced(scope, usage, reply.model, ())
     metered = tuple(_metered(scope, messages, attempt) for attempt in attempts)
     return _priced(scope, usage, attempts[-1].model, metered)
-
-
-def _counts_no_words(usage: Usage, message: ChatMessage) -> bool:
-    """Whether a reply that says something is counted as nothing."""
-    return not usage.output_tokens and bool(message.content or message.tool_calls)
 
 
 def spent_in_vain(

@@ -5,6 +5,7 @@ Knows the port and nothing else, so any provider will do, a live one as well as 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -97,7 +98,9 @@ class FallbackProvider(LLMProvider):
             try:
                 response = await candidate.provider.chat(messages, **_options(candidate, tools, settings))
                 return trail.answered(response)
-            except Exception as error:  # providers are foreign code: whatever they raise is their failure
+            except BaseException as error:  # providers are foreign code: whatever they raise is their failure
+                if _is_of_the_caller(error):
+                    raise
                 final = trail.failed(error)
                 if final is not None:
                     raise final from final.__cause__
@@ -132,7 +135,9 @@ class FallbackProvider(LLMProvider):
                         for held in said:
                             yield held
                 response = trail.answered(whole or _put_together(said, candidate))
-            except Exception as error:  # as above
+            except BaseException as error:  # as above; GeneratorExit is how a caller leaves a stream
+                if isinstance(error, GeneratorExit) or _is_of_the_caller(error):
+                    raise
                 final = trail.failed(error, said, over=shown)
                 if final is not None:
                     raise final from final.__cause__
@@ -177,7 +182,7 @@ class KeylessProvider(LLMProvider):
         raise self.error.with_traceback(None)  # one error raised often must not collect where
 
 
-def goes_on(error: Exception, on: Sequence[type[Exception]]) -> bool:
+def goes_on(error: BaseException, on: Sequence[type[Exception]]) -> bool:
     """Whether ``error`` of one model sends the request on to the next."""
     kinds = [kind for kind in on if isinstance(error, kind)]
     if isinstance(error, InvalidRequestError):
@@ -212,7 +217,7 @@ class _Trail:
         return replace(response, model=model, attempts=(*self._attempts, *own))
 
     def failed(
-        self, error: Exception, said: Sequence[ProviderEvent] = (), *, over: bool = False
+        self, error: BaseException, said: Sequence[ProviderEvent] = (), *, over: bool = False
     ) -> Exception | None:
         """Note the failure. None when the next candidate is to be asked, else the error to raise."""
         before = self._attempts
@@ -224,7 +229,7 @@ class _Trail:
         self._attempts = (*before, *own)
         if self._left and not over and goes_on(error, self._on):
             return None
-        if error is not known and not before:
+        if isinstance(error, Exception) and error is not known and not before:
             return error
         return _telling(known, before, self._attempts)
 
@@ -249,7 +254,15 @@ def _put_together(said: Sequence[ProviderEvent], candidate: Candidate) -> ChatRe
     return builder.build() if said else None
 
 
-def _as_ours(error: Exception) -> LoomError:
+def _is_of_the_caller(error: BaseException) -> bool:
+    """Whether it is the terminal's interrupt, or a cancellation that was really asked of this task."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _as_ours(error: BaseException) -> LoomError:
     if isinstance(error, LoomError):
         return error
     failure = ProviderError(f"the provider failed: {describe_error(error)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import LeaseLost, SessionBusy, StoreError
+from ..errors import ConfigError, LeaseLost, SessionBusy, StoreError
 from ..events import (
     Event,
     RequestAnswered,
@@ -60,7 +61,7 @@ class SqliteSessionStore(ThreadedStore):
     the folders made for it are the owner's only.
 
     ``clock`` gives Unix seconds for leases and dedupe keys; ``busy_timeout`` is how many seconds to wait for
-    another process's transaction before a retryable StoreError.
+    another process's transaction before a retryable StoreError. Raises ConfigError for an option that can mean nothing.
     """
 
     def __init__(
@@ -70,8 +71,9 @@ class SqliteSessionStore(ThreadedStore):
         clock: Callable[[], float] = time.time,
         busy_timeout: float = 10.0,
     ) -> None:
-        self.path = Path(path)
+        _check_options(path, clock, busy_timeout)
         name = os.fspath(path)
+        self.path = Path(path)
         # Absolute from now on: the program may change its directory before the thread opens the file.
         place = name if name == ":memory:" else os.path.abspath(name)
         super().__init__(
@@ -79,6 +81,17 @@ class SqliteSessionStore(ThreadedStore):
             name=f"loom-store {self.path.name}",
             lasting=name != ":memory:",
         )
+
+
+def _check_options(path: object, clock: object, busy_timeout: object) -> None:
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else path  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f'path must be that of a file, or ":memory:", not {name!r:.80}')
+    if not callable(clock):
+        raise ConfigError(f"clock must be a function that gives Unix seconds, not {clock!r:.80}")
+    number = isinstance(busy_timeout, int | float) and not isinstance(busy_timeout, bool)
+    if not number or not 0 <= busy_timeout < math.inf:  # type: ignore[operator]
+        raise ConfigError(f"busy_timeout must be a number of seconds from 0, not {busy_timeout!r:.80}")
 
 
 class SqliteLog(RecordTables):
