@@ -96,7 +96,8 @@ class MissingExtra(ConfigError, ImportError):
 def how_to_install(extra: str) -> str:
     """How to get an extra, in words that follow a colon. By its name the package index has another project's."""
     return (
-        f"install Loom with its extra '{extra}', from where you have it: pip install '/path/to/loom[{extra}]'"
+        f"install Loom with its extra '{extra}' (loom-agent[{extra}]), from where you have it: "
+        f"pip install '/path/to/loom[{extra}]'"
     )
 
 

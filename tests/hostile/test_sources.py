@@ -13,7 +13,7 @@ from raw_server import http, raw_server
 from test_withheld import sse
 
 import loom
-from loom.llm.sources import each_once
+from loom.safety.sources import each_once
 from loom.testing.scripted import ScriptedProvider
 from loom.types import ChatMessage, ChatResponse, Role, Source, StopReason
 
