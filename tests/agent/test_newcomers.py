@@ -56,5 +56,5 @@ async def test_review_guide_no_message_sends_one_to_another_projects_package() -
     with pytest.raises(ConfigError) as raised:
         await limited.run("go")
     for text in (str(raised.value), str(MissingExtra("this", "pricing"))):
-        assert "loom-agent" not in text
+        assert "pip install 'loom-agent" not in text
         assert "with its extra 'pricing'" in text

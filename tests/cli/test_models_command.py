@@ -169,7 +169,7 @@ def test_without_the_extra_prices_are_unknown_and_it_is_named() -> None:
     done = main("sys.modules['genai_prices'] = None", "models", "anthropic")
     assert all("unknown" in line for line in done.stdout.splitlines()[1:])
     assert "with its extra 'pricing'" in done.stderr
-    assert "loom-agent" not in done.stderr
+    assert "pip install 'loom-agent" not in done.stderr
 
 
 def test_the_list_of_providers_does_not_wait_for_the_table_of_prices() -> None:
