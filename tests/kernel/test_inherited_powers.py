@@ -130,6 +130,15 @@ async def test_review_b_calls_below_count_against_the_parents_rate() -> None:
     assert len(wipe.entered) == 2
 
 
+async def test_review_b_a_childs_own_rate_holds_over_all_its_calls() -> None:
+    wipe = Tool("wipe")
+    child = agent([call("wipe"), "one", call("wipe"), "two"], wipe, **_governed(max_calls_per_minute=1))
+    tool = child.as_tool(name="helper", description="helps")
+    parent = agent([call("helper", task="a"), call("helper", task="b"), "end"], tool)
+    assert (await soon(parent.run("go"))).ok
+    assert len(wipe.entered) == 1
+
+
 async def test_review_b_a_call_refused_above_is_not_counted_below() -> None:
     wipe, clock = Tool("wipe"), Clock()
     child = agent([call("wipe"), call("wipe"), "tried"], wipe, **_governed(max_calls_per_minute=1))

@@ -112,12 +112,17 @@ class Engine:
 
 
 class CallRates:
-    """How often each tool ran in the last minute of one session."""
+    """How often each tool ran in the last minute of one session, and of each agent that it calls as a tool."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_below", "_calls")
 
     def __init__(self) -> None:
         self._calls: dict[str, deque[float]] = {}
+        self._below: dict[int, CallRates] = {}
+
+    def below(self, engine: Engine) -> CallRates:
+        """The rates of an agent below, which has a session of its own for each call and one count for all."""
+        return self._below.setdefault(id(engine), CallRates())
 
     def has_room(self, tool: str, limit: int, now: float) -> bool:
         """Whether one more call at ``now`` would be within ``limit`` in 60 seconds."""

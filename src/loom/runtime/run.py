@@ -364,7 +364,7 @@ class Run(Generic[OutputT]):
             above=above,
             human=above.human if above else session.human,
             streaming=self._streaming,
-            rates=session.rates,
+            rates=above.rates.below(session.engine) if above else session.rates,
         )
 
     async def _open(self, logbook: Logbook) -> tuple[Journal, list[Event]] | None:
