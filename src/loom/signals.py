@@ -20,6 +20,7 @@ SignalUrgency = Literal["low", "normal", "high", "critical"]
 class RuntimeTask(Struct, frozen=True, omit_defaults=True):
     """Work asked for: a goal, and optionally structured input, criteria of success and metadata.
 
+    ``extensions`` is more context under keys of the application's own; the model is shown it beside the input.
     ``attachments`` are shown to the model after the goal. When there is text among them they are the whole
     message, in their order, and the goal is its text. A task is data and may come over a wire, so they are
     ``data:`` and web URLs, never paths: see ``loom.media``.
@@ -30,6 +31,7 @@ class RuntimeTask(Struct, frozen=True, omit_defaults=True):
     criteria: list[str] = []
     metadata: dict[str, Any] = {}
     attachments: list[Part] = []
+    extensions: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         if not isinstance(self.goal, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -68,8 +70,8 @@ class RuntimeTask(Struct, frozen=True, omit_defaults=True):
         return (*around[0], *self.attachments, *around[1])
 
     def to_context_payload(self) -> dict[str, Any]:
-        """Input, criteria and metadata flattened into one dict, as context for the model."""
-        payload: dict[str, Any] = dict(self.input)
+        """Input, extensions, criteria and metadata flattened into one dict, as context for the model."""
+        payload: dict[str, Any] = {**self.input, **self.extensions}
         if self.criteria:
             payload["criteria"] = list(self.criteria)
         if self.metadata:

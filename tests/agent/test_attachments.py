@@ -335,3 +335,17 @@ async def test_a_reply_of_nothing_is_still_nothing() -> None:
     result = await Agent(model=ScriptedProvider([reply(TextPart(""))])).run("go")
     assert result.error is not None
     assert result.error.code == "empty_reply"
+
+
+async def test_a_tasks_extensions_are_shown_beside_its_input_and_survive_the_store(tmp_path: Path) -> None:
+    from loom.signals import RuntimeTask
+    from loom.store.sqlite import SqliteSessionStore
+    from loom.testing.scripted import ScriptedProvider
+
+    provider = ScriptedProvider(["ok"])
+    agent = Agent(model=provider, session_store=SqliteSessionStore(tmp_path / "s.db"))
+    task = RuntimeTask("Go", input={"a": 1}, extensions={"ticket": {"id": 7}})
+    result = await agent.session("s").run(task)
+    assert '{"a":1,"ticket":{"id":7}}' in (provider.requests[0].messages[0].text_content or "")
+    [started, *_] = await agent.session("s").store.read("s", run_id=result.run_id)
+    assert started.task == task
