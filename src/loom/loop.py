@@ -342,6 +342,9 @@ class _TurnLog:
     async def append(self, events: Sequence[Event]) -> None:
         self.seq += len(events)
 
+    async def has_kept(self, events: Sequence[Event]) -> bool:
+        return False  # nothing interrupts what never waits
+
 
 class _Turn:
     """One turn under way: folds the events into the result."""

@@ -332,3 +332,38 @@ async def test_a_tool_still_starts_runs_in_other_sessions() -> None:
 
     result = await soon(agent([call("t"), "end"], Starts("t")).session("s").run("go"))
     assert result.messages[2].content == "inner"
+
+
+class KeepsAndIsSlow(InMemorySessionStore):
+    """A store that has written before it answers, as one with a thread of its own."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote = asyncio.Event()
+
+    async def append(self, lease: Any, events: Any, **options: Any) -> None:
+        await super().append(lease, events, **options)
+        if any(event.type == "model.replied" for event in events):
+            self.wrote.set()
+            await asyncio.Event().wait()
+
+
+def test_review_f3_an_append_that_is_cancelled_at_the_end_of_the_loop_is_settled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = KeepsAndIsSlow()
+    running: list[Any] = []
+
+    async def main() -> None:
+        session = agent([call("t"), "end"], Tool("t"), session_store=store).session("s")
+        running.append(asyncio.create_task(session.run("go")))
+        await store.wrote.wait()
+
+    asyncio.run(main())
+    log = store.log.read("s")
+    assert [event.seq for event in log] == list(range(1, len(log) + 1))
+    assert [event.type for event in log][-1] == "run.finished"
+    assert [event.type for event in log].count("model.replied") == 1
+    assert "could not be settled" not in caplog.text

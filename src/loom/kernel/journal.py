@@ -29,6 +29,10 @@ class EventLog(Protocol):
         """Keep all of these or none. Raises StoreError."""
         ...
 
+    async def has_kept(self, events: Sequence[Event]) -> bool:
+        """Whether an ``append`` of these that was cancelled kept them all the same. Raises StoreError."""
+        ...
+
 
 class Journal:
     """One run's pen. Only the loop writes with it.
@@ -99,7 +103,13 @@ class Journal:
             await self._log.append(batch)
             self._accept(state, batch)
         else:
-            await _uninterrupted(self._log.append(batch), lambda: self._accept(state, batch))
+            try:
+                await _uninterrupted(self._log.append(batch), lambda: self._accept(state, batch))
+            except asyncio.CancelledError:
+                # At its end ``asyncio.run`` cancels what nothing else can: the store may have written all the same.
+                if self._unsaved and await self._log.has_kept(batch):
+                    self._accept(state, batch)
+                raise
 
     @property
     def seq(self) -> int:

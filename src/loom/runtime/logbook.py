@@ -42,6 +42,13 @@ class Logbook:
             raise StoreError(f"not saved: {error}") from error
         self.seq += len(events)
 
+    async def has_kept(self, events: Sequence[Event]) -> bool:
+        """See EventLog."""
+        kept = await self._store.head(self._lease.session_id) == self.seq + len(events)
+        if kept:
+            self.seq += len(events)
+        return kept
+
     async def keep_alive(self) -> None:
         """Renew the lease until cancelled or lost."""
         while True:
