@@ -76,7 +76,7 @@ sys.exit(main(["run", "x"]))
     done = python(code, tmp_path)
     assert done.returncode == 2
     assert "with its extra 'cli'" in done.stderr
-    assert "loom-agent" not in done.stderr, "another project's name on the index"
+    assert "pip install 'loom-agent" not in done.stderr, "another project's name on the index"
     assert "Traceback" not in done.stderr
 
 

@@ -27,7 +27,7 @@ def one_each(message: ChatMessage) -> ChatMessage:
         if first is call:
             places[place] = len(kept)
             kept.append(call)
-        # guard: tests/safety/test_calls.py
+        # guard: tests/safety/test_one_each.py
         elif not _same(first, call):
             raise MalformedReplyError(
                 f"the model made two different calls under one id, {call.id[:80]!r}; none was run",
