@@ -175,7 +175,7 @@ def test_review_g9_the_task_itself_can_be_piped_but_not_from_nowhere(project: Pa
 # --- the other commands that read ---------------------------------------------------------------------
 
 
-def test_review_g9_an_answer_can_be_piped(project: Path, serve: Serve) -> None:
+def test_review_g9_an_answer_to_a_tool_the_command_lacks_is_not_used_up(project: Path, serve: Serve) -> None:
     from loom import Agent, SqliteSessionStore, ToolContext, tool
 
     @tool(read_only=True)
